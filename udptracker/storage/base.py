@@ -1,0 +1,121 @@
+"""The contract between the tracker and a store of peers.
+
+`execute(batch)` is one round trip. Results keep order and length; a failed slot holds its error and its neighbours
+stand. IPv4 and IPv6 swarms never mix. An absent swarm is zeros and no peers, not an error. Stopped removes the peer
+from both roles and is answered with no peers. A peer is in one role at a time: whoever announces as a seeder leaves
+the leechers, and the other way round. A `completed` of a peer that was a leecher until then, with nothing left,
+counts one download. Peers in an answer are a uniformly random sample, without the announcer, no endpoint twice. A
+seeder is given leechers; a leecher is given seeders first, then leechers up to what it asked for. Counts include
+the announcer.
+
+`reap(cutoff)` can be cut off at any point and run again, and never removes a peer that announced after the cutoff,
+however the two interleave.
+
+Time is the store's own: `now()` in nanoseconds, from a clock that all nodes on one store share and that a jump of
+this machine's wall clock does not move. `tests/storage/contract.py` proves all this of every store.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from udptracker.swarm import Operation, Result, Totals
+
+
+class StoreError(Exception):
+    """One operation failed; the text is for the log of an operator, never for a client."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, or refuses every write: gone, too slow, loading, read-only, out of memory."""
+
+
+class ReapReport(NamedTuple):
+    """What one reaper run did.
+
+    `ran` is false when another node held the lease. `peers` were removed as stale, `broken` as unreadable, `swarms`
+    are emptied swarms taken out of the registry. `seconds` is how long it took.
+    """
+
+    ran: bool
+    peers: int = 0
+    broken: int = 0
+    swarms: int = 0
+    seconds: float = 0.0
+
+
+class PeerStore(ABC):
+    """A store of peers. See the module for what each call promises."""
+
+    immediate: ClassVar[bool] = False
+    """True when `apply` answers without waiting, so that no batch need be gathered."""
+
+    @abstractmethod
+    def now(self) -> int:
+        """The store's time, nanoseconds."""
+
+    async def open(self) -> None:
+        """Connect, and return once the store answers."""
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of every resource."""
+
+    @abstractmethod
+    async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
+        """Results in the order of the batch, an error in the place of each operation that failed.
+
+        Raises:
+            StoreUnavailable: the batch as a whole was not answered; any of it may have been applied.
+        """
+
+    @abstractmethod
+    async def reap(self, cutoff: int) -> ReapReport:
+        """Remove the peers whose last announce is at `cutoff` or before (nanoseconds on the store's clock).
+
+        Raises:
+            StoreUnavailable: cut off half way; run it again.
+        """
+
+    @abstractmethod
+    async def totals(self) -> dict[int, Totals]:
+        """What the store holds, by family.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+        """
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Return if the store takes reads and writes.
+
+        Raises:
+            StoreUnavailable: it does not.
+        """
+
+
+class ImmediateStore(PeerStore):
+    """A store in this process: `apply` is the whole of it and `execute` is `apply` over the batch."""
+
+    immediate = True
+
+    @abstractmethod
+    def apply(self, operation: Operation) -> Result:
+        """The result of one operation, at once.
+
+        Raises:
+            StoreError: it failed.
+        """
+
+    async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
+        results: list[Result | StoreError] = []
+        for operation in batch:
+            try:
+                results.append(self.apply(operation))
+            except StoreError as error:
+                results.append(error)
+        return results
+
+    async def ping(self) -> None:
+        return None
