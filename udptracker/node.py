@@ -1,0 +1,138 @@
+"""One process of the tracker: a store, a tracker over it, sockets in front, a reaper behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from udptracker.batcher import Batcher, Direct, Executor, Request
+from udptracker.config import Settings
+from udptracker.connection_id import ConnectionIds
+from udptracker.counters import Counters
+from udptracker.endpoint import DatagramSocket, UdpEndpoint, listen
+from udptracker.kernel import socket_drops
+from udptracker.policy import Policy
+from udptracker.reaper import Reaper
+from udptracker.storage import make_store
+from udptracker.storage.base import ImmediateStore, PeerStore, StoreError, StoreUnavailable
+from udptracker.swarm import Result
+from udptracker.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 5.0
+"""The most that a stopping node waits for the store to answer what was accepted."""
+
+
+class Node:
+    """Everything one process runs, on the running event loop.
+
+    Args:
+        settings: the whole configuration; each part is given its own section.
+        keys: the connection id keys, the first of which issues.
+        sockets: bound UDP sockets; the node closes them.
+    """
+
+    def __init__(self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket]) -> None:
+        self.counters = Counters()
+        self._report_interval = settings.storage.config.prometheus_reporting_interval
+        self._inodes = [os.fstat(sock.fileno()).st_ino for sock in sockets]
+        self.store: PeerStore = make_store(settings.storage, random.random, self.counters)
+        udp = settings.udp
+        policy = Policy(
+            announce_interval=int(settings.announce_interval),
+            interval_jitter=int(settings.interval_jitter),
+            default_numwant=udp.default_numwant,
+            max_numwant=udp.max_numwant,
+            max_scrape_infohashes=udp.max_scrape_infohashes,
+            allow_ip_spoofing=udp.allow_ip_spoofing,
+            return_own_peer_when_alone=udp.return_own_peer_when_alone,
+        )
+        ids = ConnectionIds(keys, udp.connection_id_lifetime, udp.max_clock_skew)
+        self._tracker = Tracker(ids, policy, random.random, self.counters)
+        self._executor: Executor
+        if isinstance(self.store, ImmediateStore):
+            self._executor = Direct(self.store, self._deliver, self.counters)
+        else:
+            self._executor = Batcher(self.store, self._deliver, self.counters, max_pending=udp.max_pending)
+        config = settings.storage.config
+        self._reaper = Reaper(
+            self.store, self.counters, interval=config.gc_interval, lifetime=config.peer_lifetime
+        )
+        self._sockets = sockets
+        self._transports: list[DatagramSocket] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the store, then read from the sockets."""
+        await self.store.open()
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            endpoint = UdpEndpoint(self._tracker, self._executor.submit, self.counters, time.time)
+            self._transports.append(listen(loop, sock, endpoint))
+        self._tasks = [loop.create_task(self._reaper.run()), loop.create_task(self._watch_totals())]
+
+    async def stop(self) -> None:
+        """Stop reading, finish what was accepted within `DRAIN_SECONDS`, close."""
+        for transport in self._transports:
+            transport.stop_reading()
+        try:
+            await asyncio.wait_for(self._executor.drain(), DRAIN_SECONDS)
+        except TimeoutError:
+            log.warning("the store did not answer within %.0f s: what waited for it is dropped", DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self.store.close(), DRAIN_SECONDS)
+        except TimeoutError:
+            log.warning("the store did not close within %.0f s", DRAIN_SECONDS)
+        for sock in self._sockets:
+            sock.close()
+        for transport in self._transports:
+            transport.close()
+
+    async def ready(self) -> tuple[bool, str]:
+        """Whether the store takes announces, and a word on it."""
+        try:
+            await self.store.ping()
+        except StoreUnavailable as error:
+            return False, f"the store does not answer: {error}"
+        return True, "ready"
+
+    def snapshot(self) -> dict[str, Any]:
+        """Every counter of this process, with the datagrams the kernel dropped for its sockets."""
+        return {**self.counters.snapshot(), "kernel_drops": socket_drops(self._inodes)}
+
+    def _deliver(self, request: Request, result: Result | StoreError) -> None:
+        pending, endpoint, addr, arrived = request
+        endpoint.reply(self._tracker.respond(pending, result), addr, arrived)
+
+    async def _watch_totals(self) -> None:
+        """Refresh the gauges of what the store holds; while it is away they keep their last values."""
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                self.counters.totals = {
+                    family: tuple(totals) for family, totals in (await self.store.totals()).items()
+                }
+            await asyncio.sleep(self._report_interval)
+
+
+async def until_told_to_stop() -> None:
+    """Return at the first SIGTERM or SIGINT; from then on the next one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)

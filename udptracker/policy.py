@@ -1,0 +1,52 @@
+"""Pure decisions: what an announce means, how many peers it gets, when the client shall come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from udptracker import wire
+from udptracker.swarm import IPV4, IPV6, Role
+from udptracker.wire import Event
+
+_ROOM: Final = {
+    IPV4: (wire.MAX_PAYLOAD_IPV4 - wire.ANNOUNCE_RESPONSE_BYTES) // wire.COMPACT_BYTES[IPV4],
+    IPV6: (wire.MAX_PAYLOAD_IPV6 - wire.ANNOUNCE_RESPONSE_BYTES) // wire.COMPACT_BYTES[IPV6],
+}
+"""The most peers that fit an unfragmented announce response, by family: 242 and 79."""
+
+_ZERO_ADDRESSES: Final = (bytes(4), bytes(16))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The operator's choices. Intervals in seconds; `interval_jitter` is the most that is added to an interval."""
+
+    announce_interval: int = 1800
+    interval_jitter: int = 0
+    default_numwant: int = 50
+    max_numwant: int = 100
+    max_scrape_infohashes: int = 74
+    allow_ip_spoofing: bool = False
+    return_own_peer_when_alone: bool = True
+
+
+def role_of(event: Event, left: int) -> Role:
+    """Who has nothing left is a seeder, whatever the event: a `completed` with bytes left is a leecher's."""
+    return Role.LEECHER if left else Role.SEEDER
+
+
+def num_want_limit(policy: Policy, family: int) -> tuple[int, int]:
+    """(default, maximum) of peers in an answer of this family, the most that fits one datagram considered."""
+    most = min(policy.max_numwant, _ROOM[family])
+    return min(policy.default_numwant, most), most
+
+
+def interval(policy: Policy, draw: float) -> int:
+    """Seconds until the next announce; `draw` is uniform in [0, 1) and spreads clients over the jitter."""
+    return policy.announce_interval + int(draw * (policy.interval_jitter + 1))
+
+
+def announced_address(source: bytes, field: bytes) -> bytes:
+    """The address a spoofing-tolerant tracker believes: the announce's field if it is set and of the same family."""
+    return field if len(field) == len(source) and field not in _ZERO_ADDRESSES else source
