@@ -21,7 +21,7 @@ from udptracker.endpoint import DatagramSocket, UdpEndpoint, listen
 from udptracker.kernel import socket_drops
 from udptracker.policy import Policy
 from udptracker.reaper import Reaper
-from udptracker.storage import make_store
+from udptracker.stores import make_store
 from udptracker.storage.base import ImmediateStore, PeerStore, StoreError, StoreUnavailable
 from udptracker.swarm import Result
 from udptracker.tracker import Tracker
@@ -64,9 +64,7 @@ class Node:
         else:
             self._executor = Batcher(self.store, self._deliver, self.counters, max_pending=udp.max_pending)
         config = settings.storage.config
-        self._reaper = Reaper(
-            self.store, self.counters, interval=config.gc_interval, lifetime=config.peer_lifetime
-        )
+        self._reaper = Reaper(self.store, self.counters, interval=config.gc_interval, lifetime=config.peer_lifetime)
         self._sockets = sockets
         self._transports: list[DatagramSocket] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -120,9 +118,7 @@ class Node:
         """Refresh the gauges of what the store holds; while it is away they keep their last values."""
         while True:
             with contextlib.suppress(StoreUnavailable):
-                self.counters.totals = {
-                    family: tuple(totals) for family, totals in (await self.store.totals()).items()
-                }
+                self.counters.totals.update(await self.store.totals())
             await asyncio.sleep(self._report_interval)
 
 

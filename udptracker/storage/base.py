@@ -56,9 +56,11 @@ class PeerStore(ABC):
     def now(self) -> int:
         """The store's time, nanoseconds."""
 
+    @abstractmethod
     async def open(self) -> None:
         """Connect, and return once the store answers."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Finish what was accepted, then let go of every resource."""
 
@@ -107,6 +109,12 @@ class ImmediateStore(PeerStore):
         Raises:
             StoreError: it failed.
         """
+
+    async def open(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
 
     async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
         results: list[Result | StoreError] = []

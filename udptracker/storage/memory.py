@@ -27,8 +27,8 @@ from udptracker.swarm import (
     Operation,
     Result,
     Role,
-    compact_endpoint,
     Totals,
+    compact_endpoint,
 )
 from udptracker.wire import COMPACT_BYTES, Event, SwarmStats
 

@@ -1,0 +1,103 @@
+"""Random samples of large, busy swarms, kept for a moment and answered from.
+
+A swarm qualifies when it has `LARGE_SWARM` peers and announces come faster than one every `ttl`. Its sample is
+`SAMPLE_PEERS` random peers of each role; an answer is a slice of it from a random offset, so that every peer is as
+likely in it as any other and answers differ. A sample is renewed, by one batch for all, once half its life is over,
+and is never used after its end; counts are as old as it is. Writes are not concerned: they always go to Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from udptracker.storage.redis.layout import compact_endpoints
+from udptracker.swarm import IPV4
+from udptracker.wire import COMPACT_BYTES
+
+LARGE_SWARM: Final = 1_000
+SAMPLE_PEERS: Final = 500
+_MOST_SAMPLES: Final = 4_096
+
+
+class Pool:
+    """Compact endpoints in random order, for slices from any offset, around the end."""
+
+    __slots__ = ("_packed", "_size", "_width")
+
+    def __init__(self, fields: list[bytes], family: int) -> None:
+        packed = compact_endpoints(fields, family)
+        self._width = COMPACT_BYTES[family]
+        self._size = len(packed) // self._width
+        self._packed = packed + packed
+
+    def sample(self, count: int, own: bytes, draw: Callable[[], float]) -> bytes:
+        """`count` endpoints, or all there are, without `own`."""
+        width, count = self._width, min(count, self._size)
+        start = int(draw() * self._size) * width
+        chosen = self._packed[start : start + count * width]
+        if own not in chosen:
+            return chosen
+        more = self._packed[start : start + min(count + 1, self._size) * width]
+        kept = [more[at : at + width] for at in range(0, len(more), width)]
+        return b"".join([endpoint for endpoint in kept if endpoint != own][:count])
+
+
+class Sample:
+    """One swarm's. `seen` is its last announce; `until` the end of the pools; `renew_at` when to ask for new ones."""
+
+    __slots__ = ("leechers", "leechers_pool", "renew_at", "seeders", "seeders_pool", "seen", "until")
+
+    def __init__(self, seen: int) -> None:
+        self.seen = seen
+        self.until = self.renew_at = 0
+        self.seeders = self.leechers = 0
+        self.seeders_pool = self.leechers_pool = Pool([], IPV4)
+
+
+class Samples:
+    """The samples of one node, by (family, info hash). Times are nanoseconds; a `ttl` of 0 turns sampling off."""
+
+    def __init__(self, ttl: int) -> None:
+        self._ttl = ttl
+        self._swarms: dict[tuple[int, bytes], Sample] = {}
+
+    def find(self, swarm: tuple[int, bytes], now: int) -> tuple[Sample | None, bool]:
+        """(the sample to answer from or None, whether this announce shall read a new one)."""
+        sample = self._swarms.get(swarm)
+        if sample is None:
+            return None, False
+        busy = now - sample.seen < self._ttl
+        sample.seen = now
+        renews = busy and now >= sample.renew_at
+        if renews:
+            sample.renew_at = now + self._ttl
+        return (sample if now < sample.until else None), renews
+
+    def note(self, swarm: tuple[int, bytes], now: int) -> None:
+        """Remember a swarm that was found to be large."""
+        if self._ttl and swarm not in self._swarms:
+            if len(self._swarms) >= _MOST_SAMPLES:
+                self._swarms.clear()
+            self._swarms[swarm] = Sample(now)
+
+    def forget(self, swarm: tuple[int, bytes]) -> None:
+        """A swarm is large no more."""
+        self._swarms.pop(swarm, None)
+
+    def renew(
+        self,
+        swarm: tuple[int, bytes],
+        counts: tuple[int, int],
+        fields: tuple[list[bytes], list[bytes]],
+        now: int,
+    ) -> None:
+        """Keep what a read of `SAMPLE_PEERS` of each role (seeders, leechers) brought at `now`."""
+        sample = self._swarms.get(swarm)
+        if sample is None:
+            return
+        sample.seeders, sample.leechers = counts
+        sample.seeders_pool = Pool(fields[0], swarm[0])
+        sample.leechers_pool = Pool(fields[1], swarm[0])
+        sample.until = now + self._ttl
+        sample.renew_at = now + self._ttl // 2

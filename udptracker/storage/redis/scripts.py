@@ -1,0 +1,76 @@
+"""The few decisions that must be taken where the data is: each a script on keys of one swarm, off the hot path.
+
+Modification times are compared as text: both are decimals of 19 digits, and a Lua number holds only 16 of them. A
+value of another length is broken and counts as oldest.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from udptracker.storage.redis.topology import Segment, segment
+
+_DROP_OLDER: Final = """\
+local at = redis.call('HGET', KEYS[1], ARGV[1])
+if at and (#at ~= #ARGV[2] or at <= ARGV[2]) then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 0"""
+
+_PUT_NEWER: Final = """\
+local at = redis.call('HGET', KEYS[1], ARGV[1])
+if at and #at == #ARGV[2] and at >= ARGV[2] then return 0 end
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"""
+
+_DROP_UNCHANGED: Final = """\
+local dropped = 0
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    dropped = dropped + redis.call('HDEL', KEYS[1], ARGV[i])
+  end
+end
+return dropped"""
+
+_FORGET_EMPTY: Final = """\
+if redis.call('HLEN', KEYS[1]) > 0 then return 0 end
+return redis.call('HDEL', KEYS[2], KEYS[1])"""
+
+_RENEW: Final = """\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])"""
+
+_RELEASE: Final = """\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])"""
+
+
+def _on(key: bytes, script: str, *arguments: Any) -> Segment:
+    return segment(key, "EVAL", script, "1", key, *arguments)
+
+
+def drop_older(key: bytes, peer: bytes, stamp: bytes) -> Segment:
+    """Remove a peer from a swarm hash unless it is there with a newer time; replies how many were removed."""
+    return _on(key, _DROP_OLDER, peer, stamp)
+
+
+def put_newer(key: bytes, peer: bytes, stamp: bytes) -> Segment:
+    """Write a peer unless it is there with this or a newer time; replies 1 if the field is new."""
+    return _on(key, _PUT_NEWER, peer, stamp)
+
+
+def drop_unchanged(key: bytes, entries: list[bytes]) -> Segment:
+    """Remove the fields that still have the values they were seen with, given in turn; replies how many."""
+    return _on(key, _DROP_UNCHANGED, *entries)
+
+
+def forget_empty(key: bytes, group: bytes) -> Segment:
+    """Take a swarm hash out of its family's if it is empty, on a server that holds both; replies how many."""
+    return segment(key, "EVAL", _FORGET_EMPTY, "2", key, group)
+
+
+def renew_lease(key: bytes, token: bytes, milliseconds: int) -> Segment:
+    """Keep a lease that is still ours; replies 0 if it is not."""
+    return _on(key, _RENEW, token, str(milliseconds))
+
+
+def release_lease(key: bytes, token: bytes) -> Segment:
+    """Give up a lease that is still ours."""
+    return _on(key, _RELEASE, token)

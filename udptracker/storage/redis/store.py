@@ -1,0 +1,154 @@
+"""The `PeerStore` on Redis or Valkey: plain commands, one pipelined write per batch and round."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hiredis import ReplyError
+
+from udptracker.storage.base import PeerStore, ReapReport, StoreError, StoreUnavailable
+from udptracker.storage.redis.layout import info_hash_counter, peers_counter, sum_changes
+from udptracker.storage.redis.link import Replies
+from udptracker.storage.redis.reap import Walk
+from udptracker.storage.redis.rounds import Batch, store_error
+from udptracker.storage.redis.samples import Samples
+from udptracker.storage.redis.topology import Segment, Topology, segment
+from udptracker.swarm import FAMILIES, Operation, Result, Role, Totals
+
+_OLDEST_SERVER: Final = (6, 2)
+_SECOND: Final = 1_000_000_000
+_CLOCK_KEY: Final = b"IPv4"
+
+
+class RedisStore(PeerStore):
+    """See `storage.base` for the contract and `storage.redis` for the parts.
+
+    Args:
+        topology: where the servers are; the store starts and closes it.
+        draw: a source of uniform numbers in [0, 1).
+        sample_ttl: seconds a sample of a large swarm is used, 0 for never.
+        remember_stops: seconds a `stopped` is remembered for nodes that replay what they heard, 0 for not at all.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        draw: Callable[[], float],
+        *,
+        sample_ttl: float = 1.0,
+        remember_stops: float = 0.0,
+    ) -> None:
+        self._topology = topology
+        self._draw = draw
+        self._samples = Samples(int(sample_ttl * _SECOND))
+        self._stopped_milliseconds = int(remember_stops * 1000)
+        self._offset = time.time_ns() - time.monotonic_ns()
+        self._changes: list[tuple[bytes, int]] = []
+
+    def now(self) -> int:
+        """Unix nanoseconds as the server had them when it was reached, carried on by this machine's steady clock."""
+        return time.monotonic_ns() + self._offset
+
+    async def open(self) -> None:
+        """Connect, waiting for the server for as long as it takes.
+
+        Raises:
+            StoreError: the server is older than 6.2.
+        """
+        self._topology.start()
+        while True:
+            try:
+                await self.check()
+            except StoreUnavailable:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+    async def check(self) -> None:
+        """Learn the server's version and time.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+            StoreError: it is older than 6.2.
+        """
+        try:
+            info = await self._topology.call(_CLOCK_KEY, "INFO", "server")
+            seconds, microseconds = await self._topology.call(_CLOCK_KEY, "TIME")
+        except ReplyError as error:
+            raise StoreUnavailable(str(error)) from error
+        version = _version(info)
+        if version < _OLDEST_SERVER:
+            found = ".".join(map(str, version))
+            raise StoreError(f"the server is Redis {found}: 6.2 or later is needed, for HRANDFIELD")
+        self._offset = int(seconds) * _SECOND + int(microseconds) * 1000 - time.monotonic_ns()
+
+    async def close(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await self._flush_changes()
+        await self._topology.close()
+
+    async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
+        planned = Batch(batch, self.now(), self._draw, self._samples, self._stopped_milliseconds)
+        segments = planned.first_round()
+        segments += self._take_changes()
+        replies = await self._topology.send(segments)
+        planned.read_first(replies)
+        late = planned.second_round()
+        if late:
+            planned.read_second(await self._topology.send(late))
+        self._changes += planned.changes
+        return planned.results
+
+    async def reap(self, cutoff: int) -> ReapReport:
+        return await Walk(self._topology, cutoff, self._flush_changes).run()
+
+    async def totals(self) -> dict[int, Totals]:
+        await self._flush_changes()
+        keys = [
+            key
+            for family in FAMILIES
+            for key in (
+                info_hash_counter(family),
+                peers_counter(family, Role.SEEDER),
+                peers_counter(family, Role.LEECHER),
+            )
+        ]
+        replies = await self._topology.send([segment(key, "GET", key) for key in keys])
+        _raise_any(replies)
+        numbers = [max(int(reply or 0), 0) for reply in replies]
+        return {family: Totals(*numbers[at : at + 3]) for at, family in zip((0, 3), FAMILIES, strict=True)}
+
+    async def ping(self) -> None:
+        """A write, since a server may answer and still refuse to be written to."""
+        key = b"udptracker_ping"
+        _raise_any(await self._topology.send([segment(key, "SET", key, "1", "PX", "1000")]))
+
+    def _take_changes(self) -> list[Segment]:
+        if not self._changes:
+            return []
+        changes, self._changes = self._changes, []
+        return [Segment(key, packed, 1) for key, packed in sum_changes(changes)]
+
+    async def _flush_changes(self) -> None:
+        segments = self._take_changes()
+        if segments:
+            await self._topology.send(segments)
+
+
+def _raise_any(replies: Replies) -> None:
+    for reply in replies:
+        if isinstance(reply, ReplyError):
+            error = store_error(reply)
+            raise error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
+
+
+def _version(info: bytes) -> tuple[int, ...]:
+    for line in info.decode("utf-8", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "redis_version":
+            return tuple(int(part) for part in value.split(".")[:2] if part.isdecimal())
+    return (0,)

@@ -1,0 +1,154 @@
+"""Where Redis is: the `redis_broker` URL of the configuration as data."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_SCHEMES: Final = {
+    "redis": ("single", False),
+    "rediss": ("single", True),
+    "unix": ("unix", False),
+    "redis-socket": ("unix", False),
+    "redis+sentinel": ("sentinel", False),
+    "rediss+sentinel": ("sentinel", True),
+    "redis+cluster": ("cluster", False),
+    "rediss+cluster": ("cluster", True),
+}
+_DEFAULT_PORTS: Final = {"single": 6379, "unix": 0, "sentinel": 26379, "cluster": 6379}
+_TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname", "ssl_cert_reqs")
+_SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where and how to connect.
+
+    `kind` is single, unix, sentinel or cluster; `hosts` the server, the sentinels or the nodes to begin with; `path`
+    the socket of a unix one; `service` the master's name at the sentinels.
+    """
+
+    kind: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    path: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    db: int = 0
+    service: str = ""
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    sentinel_username: str = ""
+    sentinel_password: str = field(default="", repr=False)
+
+    def describe(self) -> str:
+        """One line for a log, without secrets."""
+        if self.kind == "unix":
+            return f"Redis at {self.path}, database {self.db}"
+        hosts = ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        tls = " over TLS" if self.tls is not None else ""
+        if self.kind == "sentinel":
+            return f"Redis master {self.service!r} by the sentinels at {hosts}{tls}, database {self.db}"
+        if self.kind == "cluster":
+            return f"Redis cluster at {hosts}{tls}"
+        return f"Redis at {hosts}{tls}, database {self.db}"
+
+
+def parse_broker(url: str) -> Broker:
+    """A `redis_broker` URL.
+
+    `redis://pwd@host:port/db` carries a password alone, as chihaya has it; `redis://user:pwd@host` means what it
+    says. `unix://pwd@/path?db=0`, `redis+sentinel://host:port,host:port/service/db`,
+    `redis+cluster://host:port,host:port`; `rediss` in place of `redis` is TLS, with `ssl_ca_certs`, `ssl_certfile`,
+    `ssl_keyfile`, `ssl_check_hostname` and `ssl_cert_reqs` (`required`, `none`) in the query.
+
+    Raises:
+        ValueError: with what is wrong, never with the password.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise ValueError(f"expected a URL of one of {', '.join(s + '://' for s in _SCHEMES)}")
+    kind, secure = _SCHEMES[scheme]
+    # The host part may list several servers, which urlsplit would read as one: it is taken apart by hand.
+    parts = urlsplit("x://" + rest)
+    credentials, _, netloc = parts.netloc.rpartition("@")
+    username, password = _credentials(credentials)
+    query = _query(parts.query, _TLS_OPTIONS if secure else (), kind)
+    tls = _tls(query) if secure else None
+    if kind == "unix":
+        if not parts.path.startswith("/") or netloc:
+            raise ValueError("expected the absolute path of a socket, as in unix:///run/redis/redis.sock")
+        return Broker(kind, (), unquote(parts.path), username, password, _db(query.get("db", "0")))
+    hosts = tuple(_host(text, _DEFAULT_PORTS[kind]) for text in netloc.split(","))
+    if kind == "single" and len(hosts) > 1:
+        raise ValueError("expected one host; several need redis+sentinel:// or redis+cluster://")
+    path = [unquote(part) for part in parts.path.split("/") if part]
+    service = ""
+    if kind == "sentinel":
+        if not path:
+            raise ValueError("expected the master's name, as in redis+sentinel://host:26379/mymaster/0")
+        service = path.pop(0)
+    if kind == "cluster" and path not in ([], ["0"]):
+        raise ValueError("expected no database: a cluster has only database 0")
+    db = _db(path[0] if path else query.get("db", "0"))
+    return Broker(
+        kind,
+        hosts,
+        "",
+        username,
+        password,
+        db,
+        service,
+        tls,
+        query.get("sentinel_username", ""),
+        query.get("sentinel_password", ""),
+    )
+
+
+def _credentials(text: str) -> tuple[str, str]:
+    name, colon, password = text.partition(":")
+    return (unquote(name), unquote(password)) if colon else ("", unquote(name))
+
+
+def _query(text: str, tls_options: tuple[str, ...], kind: str) -> dict[str, str]:
+    known = {"db", *tls_options, *(_SENTINEL_OPTIONS if kind == "sentinel" else ())}
+    query = {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()}
+    for name in query:
+        if name not in known:
+            raise ValueError(f"unknown option {name!r} in the query; known: {', '.join(sorted(known))}")
+    return query
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit("x://" + text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("expected a port from 1 to 65535") from None
+    if not parts.hostname:
+        raise ValueError("expected a host")
+    return parts.hostname, default_port if port is None else port
+
+
+def _db(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("expected a database number")
+    return int(text)
+
+
+def _tls(query: dict[str, str]) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=query.get("ssl_ca_certs"))
+        if "ssl_certfile" in query:
+            context.load_cert_chain(query["ssl_certfile"], query.get("ssl_keyfile"))
+    except OSError as error:
+        raise ValueError(f"cannot load the TLS certificates: {error}") from None
+    if query.get("ssl_check_hostname", "true").lower() in ("false", "0", "no"):
+        context.check_hostname = False
+    requirement = query.get("ssl_cert_reqs", "required")
+    if requirement == "none":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif requirement != "required":
+        raise ValueError("expected required or none for ssl_cert_reqs")
+    return context

@@ -1,0 +1,32 @@
+"""The table of stores: the configuration names one, this makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from udptracker.config import RedisSettings, StorageSettings
+from udptracker.storage.base import PeerStore
+from udptracker.storage.memory import MemoryStore
+from udptracker.storage.redis.link import Timeouts
+from udptracker.storage.redis.store import RedisStore
+from udptracker.storage.redis.topology import make_topology
+from udptracker.storage.redis.url import parse_broker
+
+if TYPE_CHECKING:
+    from udptracker.counters import Counters
+
+
+def make_store(settings: StorageSettings, draw: Callable[[], float], counters: Counters) -> PeerStore:
+    """The store that the configuration names.
+
+    Args:
+        draw: a source of uniform numbers in [0, 1).
+        counters: where a store that has a stand-in counts what it does.
+    """
+    config = settings.config
+    if isinstance(config, RedisSettings):
+        timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
+        broker = parse_broker(config.redis_broker.get_secret_value())
+        return RedisStore(make_topology(broker, timeouts), draw, sample_ttl=config.sample_ttl)
+    return MemoryStore(draw)
