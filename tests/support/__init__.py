@@ -1,0 +1,1 @@
+"""What the tests run against: real stores, the daemon as a subprocess, and clients for both."""
