@@ -56,13 +56,13 @@ class Counters:
         "dropped",
         "durations",
         "queue_depth",
+        "reaped",
         "reaper_failures",
         "reaper_last_success",
         "reaper_runs",
         "reaper_seconds",
         "reaper_skipped",
         "reaper_swarms",
-        "reaped",
         "refused",
         "replay_dropped",
         "replayed",
@@ -108,6 +108,7 @@ class Counters:
             if isinstance(value, Histogram):
                 value = value.snapshot()
             elif isinstance(value, dict):
+                value = dict(value)  # in one step: the event loop may add a reason while another thread reads
                 value = {str(key): item for key, item in value.items()}
             elif isinstance(value, list):
                 value = list(value)

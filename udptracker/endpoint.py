@@ -131,7 +131,11 @@ class UdpEndpoint(asyncio.DatagramProtocol):
     """
 
     def __init__(
-        self, tracker: Tracker, submit: Callable[[Request], bool], counters: Counters, clock: Callable[[], float]
+        self,
+        tracker: Tracker,
+        submit: Callable[[Request], bool],
+        counters: Counters,
+        clock: Callable[[], float],
     ) -> None:
         self._receive = tracker.receive
         self._submit = submit

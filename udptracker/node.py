@@ -21,8 +21,8 @@ from udptracker.endpoint import DatagramSocket, UdpEndpoint, listen
 from udptracker.kernel import socket_drops
 from udptracker.policy import Policy
 from udptracker.reaper import Reaper
-from udptracker.stores import make_store
 from udptracker.storage.base import ImmediateStore, PeerStore, StoreError, StoreUnavailable
+from udptracker.stores import make_store
 from udptracker.swarm import Result
 from udptracker.tracker import Tracker
 

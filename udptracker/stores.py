@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from udptracker.config import RedisSettings, StorageSettings
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
+from udptracker.storage.redis.cluster import Cluster
 from udptracker.storage.redis.link import Timeouts
 from udptracker.storage.redis.store import RedisStore
-from udptracker.storage.redis.topology import make_topology
-from udptracker.storage.redis.url import parse_broker
+from udptracker.storage.redis.topology import OneServer, Topology, fixed, master_of
+from udptracker.storage.redis.url import Broker, parse_broker
 
 if TYPE_CHECKING:
     from udptracker.counters import Counters
@@ -30,3 +31,13 @@ def make_store(settings: StorageSettings, draw: Callable[[], float], counters: C
         broker = parse_broker(config.redis_broker.get_secret_value())
         return RedisStore(make_topology(broker, timeouts), draw, sample_ttl=config.sample_ttl)
     return MemoryStore(draw)
+
+
+def make_topology(broker: Broker, timeouts: Timeouts) -> Topology:
+    """The topology that a broker's kind calls for."""
+    if broker.kind == "cluster":
+        return Cluster(broker, timeouts)
+    if broker.kind == "sentinel":
+        return OneServer(broker, master_of(broker, timeouts), timeouts)
+    host, port = broker.hosts[0] if broker.hosts else (broker.path, 0)
+    return OneServer(broker, fixed(host, port), timeouts)

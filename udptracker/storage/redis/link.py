@@ -11,7 +11,7 @@ import asyncio
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
 from hiredis import ReplyError
@@ -70,8 +70,7 @@ class Link(asyncio.Protocol):
     # ------------------------------------------------------------------------------------ asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one without saying so
         self._timer = self._loop.call_later(self._check_interval, self._check)
 
     def data_received(self, data: bytes) -> None:

@@ -204,11 +204,3 @@ def master_of(broker: Broker, timeouts: Timeouts) -> Locate:
         return host, int(port)
 
     return locate
-
-
-def make_topology(broker: Broker, timeouts: Timeouts) -> Topology:
-    """The topology that a broker's kind calls for."""
-    if broker.kind == "sentinel":
-        return OneServer(broker, master_of(broker, timeouts), timeouts)
-    host, port = broker.hosts[0] if broker.hosts else (broker.path, 0)
-    return OneServer(broker, fixed(host, port), timeouts)
