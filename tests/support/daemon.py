@@ -17,19 +17,20 @@ from tests.support.waiting import eventually, free_port
 from udptracker.wire import AnnounceResponse, Event, SwarmStats
 
 HOSTS: Final = {4: "127.0.0.1", 6: "::1"}
-"""Where a daemon listens, by IP version."""
+"""Where a daemon listens unless told otherwise, by IP version."""
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 
 
 class Daemon(ChildProcess):
-    """A tracker on one free port of 127.0.0.1 and ::1, its metrics on another.
+    """A tracker on one free port of each of `hosts`, its metrics on another of 127.0.0.1.
 
     Args:
-        directory: for its configuration and log.
+        directory: for its configuration and log; made if it is not there.
         storage: what `--storage` is given; nothing if None, so that the configuration decides.
         config: the text of its configuration file, none if empty.
         arguments: more of its command line.
+        hosts: addresses to listen on.
         port: the UDP port; a free one if 0.
         environment: variables to set on top of this process's.
     """
@@ -41,12 +42,15 @@ class Daemon(ChildProcess):
         *,
         config: str = "",
         arguments: Sequence[str] = (),
+        hosts: Sequence[str] = tuple(HOSTS.values()),
         port: int = 0,
         environment: dict[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.metrics_port = free_port()
+        directory.mkdir(exist_ok=True)
         super().__init__(directory / f"udptracker-{self.port}.log")
+        self._hosts = tuple(hosts)
         self._storage = storage
         self._arguments = tuple(arguments)
         self._environment = os.environ | {"PYTHONPATH": str(_REPOSITORY)} | (environment or {})
@@ -58,7 +62,7 @@ class Daemon(ChildProcess):
     def command(self) -> list[str]:
         """What an operator would type."""
         command = [sys.executable, "-m", "udptracker", "serve"]
-        for host in HOSTS.values():
+        for host in self._hosts:
             command += ["--listen", f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"]
         command += ["--metrics", f"127.0.0.1:{self.metrics_port}"]
         if self._config_path is not None:
