@@ -21,6 +21,9 @@ from udptracker.wire import Action, Event, SwarmStats
 INFO_HASH = bytes(range(20))
 OTHER_HASH = b"\xff" * 20
 
+FLEET = "udptracker:\n  udp:\n    private_key: the secret of a fleet\n"
+"""A configuration with which every daemon takes the connection ids of every other."""
+
 families = pytest.mark.parametrize("family", HOSTS, ids=["ipv4", "ipv6"])
 
 
@@ -31,11 +34,15 @@ def torrent() -> Torrent:
 
 
 class TestRealClientsMeet:
-    """Two libtorrent sessions that know nothing but the tracker's announce URL."""
+    """Two libtorrent sessions that know nothing but the tracker's announce URL.
+
+    libtorrent keeps connection ids for a minute by the tracker's address, whatever the port, and for all sessions of a
+    process: all daemons that it is to see here, one after another or beside each other, must share a key.
+    """
 
     @families
     def test_on_memory(self, daemons: Daemons, tmp_path: Path, torrent: Torrent, family: int) -> None:
-        daemon = daemons("memory")
+        daemon = daemons("memory", config=FLEET)
         url, host = daemon.announce_url(family), HOSTS[family]
         with (
             TorrentClient.with_file(tmp_path / "from", torrent, url, host),
@@ -50,7 +57,7 @@ class TestRealClientsMeet:
     def test_on_one_store_with_a_tracker_each(
         self, daemons: Daemons, store_server: StoreServer, tmp_path: Path, torrent: Torrent
     ) -> None:
-        one, other = daemons(store_server.url), daemons(store_server.url)
+        one, other = daemons(store_server.url, config=FLEET), daemons(store_server.url, config=FLEET)
         with (
             TorrentClient.with_file(tmp_path / "from", torrent, one.announce_url()),
             TorrentClient.without_file(tmp_path / "to", torrent, other.announce_url()) as leecher,
@@ -63,7 +70,7 @@ class TestRealClientsMeet:
     def test_after_the_seeders_tracker_was_killed(
         self, daemons: Daemons, valkey: StoreServer, tmp_path: Path, torrent: Torrent
     ) -> None:
-        one, other = daemons(valkey.url), daemons(valkey.url)
+        one, other = daemons(valkey.url, config=FLEET), daemons(valkey.url, config=FLEET)
         with TorrentClient.with_file(tmp_path / "from", torrent, one.announce_url()):
             self.see(one, torrent, SwarmStats(seeders=1, downloads=0, leechers=0))
             one.kill()
@@ -170,8 +177,6 @@ def client_endpoint(port: int) -> bytes:
 
 
 class TestSeveralDaemons:
-    KEY = "udptracker:\n  udp:\n    private_key: a secret of the fleet\n"
-
     def test_a_killed_one_takes_no_peer_with_it(self, daemons: Daemons, store_server: StoreServer) -> None:
         one, other = daemons(store_server.url), daemons(store_server.url)
         ports = range(20000, 20060)
@@ -191,7 +196,7 @@ class TestSeveralDaemons:
         assert one.scrape(INFO_HASH) == (SwarmStats(20, 0, 41),)
 
     def test_ids_hold_on_every_one_with_the_key(self, daemons: Daemons) -> None:
-        one, other, stranger = daemons(config=self.KEY), daemons(config=self.KEY), daemons("memory")
+        one, other, stranger = daemons(config=FLEET), daemons(config=FLEET), daemons("memory")
         with one.client() as client:
             issued = client.connect()
         with other.client() as client:
