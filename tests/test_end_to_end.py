@@ -120,9 +120,10 @@ class TestOneDaemon:
             peers = client.peers(client.announce(INFO_HASH, 6882))
         assert sorted(peers) == [bytes((127, 0, 0, number)) + b"\x1a\xe1" for number in range(2, 8)]
 
-    @pytest.mark.parametrize(("listen", "asked"), [("0.0.0.0", "127.0.0.9"), ("::", "::1")])
-    def test_a_reply_leaves_from_the_address_that_was_asked(self, daemons: Daemons, listen: str, asked: str) -> None:
-        daemon = daemons("memory", hosts=[listen])
+    @pytest.mark.parametrize("asked", ["127.0.0.9", "::1"])
+    def test_a_reply_leaves_from_the_address_that_was_asked(self, daemons: Daemons, asked: str) -> None:
+        """Both wildcards can be listened on at once, as IPv6 sockets are v6-only."""
+        daemon = daemons("memory", hosts=["0.0.0.0", "::"])
         with TrackerClient(asked, daemon.port) as client:  # its socket takes no answer from elsewhere
             assert client.announce(INFO_HASH, 6881).leechers == 1
 
