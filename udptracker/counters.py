@@ -22,16 +22,17 @@ ACTION_NAMES: Final = ("connect", "announce", "scrape")
 class Histogram:
     """Counts by bit length, with the sum of the values."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("_last", "counts", "total")
 
     def __init__(self, buckets: int) -> None:
+        self._last = buckets - 1
         self.counts = [0] * buckets
         self.total = 0
 
     def add(self, value: int, times: int = 1) -> None:
-        """Count a value `times` times; what is below 0 (a clock that jumped) counts as 0."""
-        value = max(value, 0)
-        self.counts[min(value.bit_length(), len(self.counts) - 1)] += times
+        """Count a value, not negative, `times` times."""
+        bucket = value.bit_length()
+        self.counts[bucket if bucket < self._last else self._last] += times
         self.total += value * times
 
     def snapshot(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from udptracker.storage.redis.link import Timeouts
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.redis.topology import OneServer, Topology, fixed, master_of
 from udptracker.storage.redis.url import Broker, parse_broker
+from udptracker.storage.standby import StandbyStore
 
 if TYPE_CHECKING:
     from udptracker.counters import Counters
@@ -29,7 +30,20 @@ def make_store(settings: StorageSettings, draw: Callable[[], float], counters: C
     if isinstance(config, RedisSettings):
         timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
         broker = parse_broker(config.redis_broker.get_secret_value())
-        return RedisStore(make_topology(broker, timeouts), draw, sample_ttl=config.sample_ttl)
+        redis = RedisStore(
+            make_topology(broker, timeouts),
+            draw,
+            sample_ttl=config.sample_ttl,
+            remember_stops=config.peer_lifetime,
+        )
+        return StandbyStore(
+            redis,
+            lambda: MemoryStore(draw),
+            counters,
+            timeout=config.redis_read_timeout,
+            max_peers=config.standby_max_peers,
+            replay_window=config.replay_window,
+        )
     return MemoryStore(draw)
 
 

@@ -51,6 +51,9 @@ _CONNECT, _ANNOUNCE, _SCRAPE, _ANNOUNCE_V6 = map(
 _SEEDER, _LEECHER, _STOPPED = Role.SEEDER, Role.LEECHER, Event.STOPPED
 _EVENTS: Final = wire.EVENTS
 
+_ANNOUNCE_BYTES: Final = wire.ANNOUNCE_REQUEST_BYTES
+_unpack_head, _unpack_announce = wire.unpack_head, wire.unpack_announce
+
 _new_tuple = tuple.__new__
 
 
@@ -91,7 +94,7 @@ class Tracker:
         if len(data) < wire.MIN_REQUEST_BYTES:
             self._counters.dropped["short packet"] += 1
             return None
-        connection_id, action, transaction_id = wire.decode_head(data)
+        connection_id, action, transaction_id = _unpack_head(data)
         source = _packed(host)
         is_v6 = len(source) == 16
         if action == _CONNECT:
@@ -140,7 +143,11 @@ class Tracker:
         return wire.encode_error(transaction_id, reason)
 
     def _announce(self, data: bytes, action: int, transaction_id: int, source: bytes, is_v6: bool) -> Pending:
-        info_hash, peer_id, _, left, _, event_id, ip, _, num_want, port, _ = wire.decode_announce(data, action)
+        if action == _ANNOUNCE and len(data) >= _ANNOUNCE_BYTES:
+            fields = _unpack_announce(data)
+        else:
+            fields = wire.decode_announce(data, action)[:10]
+        info_hash, peer_id, _, left, _, event_id, ip, _, num_want, port = fields
         if event_id > 3:
             raise wire.WireError(MALFORMED_EVENT)
         if port == 0:

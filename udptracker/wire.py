@@ -146,6 +146,12 @@ _new_tuple = tuple.__new__  # a NamedTuple without the Python frame of its const
 
 # ---------------------------------------------------------------------------------------------- server half
 
+unpack_head = _HEAD.unpack_from
+"""The three fields of `Head` as a plain tuple, for bytes known to be `MIN_REQUEST_BYTES` long: for the hot path."""
+
+unpack_announce = _ANNOUNCE.unpack_from
+"""The ten fixed fields of `AnnounceRequest` as a plain tuple, for bytes known to be `ANNOUNCE_REQUEST_BYTES` long."""
+
 
 def decode_head(data: bytes) -> Head:
     """The head of a request (BEP 15: "packets less than 16 bytes are ignored").

@@ -68,6 +68,12 @@ class Cluster(Topology):
                 await self._task
         await asyncio.gather(*(server.close() for server in self._servers.values()))
 
+    async def infos(self) -> list[bytes]:
+        if not all(self._owners):
+            raise StoreUnavailable("some slots of the cluster have no known owner")
+        owners = {owner for owner in self._owners if owner is not None}
+        return [await self._server(owner).link.call("INFO", "server") for owner in sorted(owners)]
+
     def drop_links(self, reason: str) -> None:
         self._stale.set()
 

@@ -10,13 +10,15 @@ from typing import Final
 
 from hiredis import ReplyError
 
-from udptracker.storage.base import PeerStore, ReapReport, StoreError, StoreUnavailable
+from udptracker.storage.base import ReapReport, StoreError, StoreUnavailable
 from udptracker.storage.redis.layout import info_hash_counter, peers_counter, sum_changes
 from udptracker.storage.redis.link import Replies
 from udptracker.storage.redis.reap import Walk
+from udptracker.storage.redis.replay import Replay
 from udptracker.storage.redis.rounds import Batch, store_error
 from udptracker.storage.redis.samples import Samples
 from udptracker.storage.redis.topology import Segment, Topology, segment
+from udptracker.storage.standby import Entry, ReplayableStore
 from udptracker.swarm import FAMILIES, Operation, Result, Role, Totals
 
 _OLDEST_SERVER: Final = (6, 2)
@@ -24,7 +26,7 @@ _SECOND: Final = 1_000_000_000
 _CLOCK_KEY: Final = b"IPv4"
 
 
-class RedisStore(PeerStore):
+class RedisStore(ReplayableStore):
     """See `storage.base` for the contract and `storage.redis` for the parts.
 
     Args:
@@ -68,23 +70,36 @@ class RedisStore(PeerStore):
             else:
                 return
 
-    async def check(self) -> None:
-        """Learn the server's version and time.
+    async def check(self) -> str:
+        """The run ids of the servers, after a write, a look at their version and one at their clock.
 
         Raises:
-            StoreUnavailable: it does not answer.
-            StoreError: it is older than 6.2.
+            StoreUnavailable: one does not answer.
+            StoreError: one is older than 6.2.
         """
         try:
-            info = await self._topology.call(_CLOCK_KEY, "INFO", "server")
+            infos = [_parse_info(info) for info in await self._topology.infos()]
             seconds, microseconds = await self._topology.call(_CLOCK_KEY, "TIME")
         except ReplyError as error:
             raise StoreUnavailable(str(error)) from error
-        version = _version(info)
-        if version < _OLDEST_SERVER:
-            found = ".".join(map(str, version))
-            raise StoreError(f"the server is Redis {found}: 6.2 or later is needed, for HRANDFIELD")
+        for info in infos:
+            found = info.get("redis_version", "of unknown version")
+            if tuple(int(part) for part in found.split(".")[:2] if part.isdecimal()) < _OLDEST_SERVER:
+                raise StoreError(f"the server is Redis {found}: 6.2 or later is needed, for HRANDFIELD")
         self._offset = int(seconds) * _SECOND + int(microseconds) * 1000 - time.monotonic_ns()
+        await self.ping()
+        return ",".join(sorted(info.get("run_id", "") for info in infos))
+
+    async def replay(self, entries: Sequence[Entry]) -> None:
+        replay = Replay(entries, self._stopped_milliseconds)
+        known = await self._topology.send(replay.questions())
+        _raise_any(known)
+        answers = await self._topology.send(replay.writes(known))
+        _raise_any(answers)
+        downloads = replay.read(answers)
+        self._changes += replay.changes
+        if downloads:
+            _raise_any(await self._topology.send(downloads))
 
     async def close(self) -> None:
         with contextlib.suppress(StoreUnavailable):
@@ -97,11 +112,24 @@ class RedisStore(PeerStore):
         segments += self._take_changes()
         replies = await self._topology.send(segments)
         planned.read_first(replies)
+        failed = replies.failed
         late = planned.second_round()
         if late:
-            planned.read_second(await self._topology.send(late))
+            replies = await self._topology.send(late)
+            planned.read_second(replies)
+            failed = failed or replies.failed
         self._changes += planned.changes
+        if failed:
+            self._look_for_another_server(planned.results)
         return planned.results
+
+    def _look_for_another_server(self, results: Sequence[Result | StoreError]) -> None:
+        """Raise for the batch if a server refused it as a whole: what did not fail by then may be done again."""
+        for result in results:
+            if isinstance(result, StoreUnavailable):
+                if str(result).startswith("READONLY"):  # a master no more: the one that is must be looked for
+                    self._topology.drop_links("the server became a replica")
+                raise result
 
     async def reap(self, cutoff: int) -> ReapReport:
         return await Walk(self._topology, cutoff, self._flush_changes).run()
@@ -146,9 +174,6 @@ def _raise_any(replies: Replies) -> None:
             raise error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
 
 
-def _version(info: bytes) -> tuple[int, ...]:
-    for line in info.decode("utf-8", "replace").splitlines():
-        name, _, value = line.partition(":")
-        if name == "redis_version":
-            return tuple(int(part) for part in value.split(".")[:2] if part.isdecimal())
-    return (0,)
+def _parse_info(info: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    return {name: value for name, _, value in lines}

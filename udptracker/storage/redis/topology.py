@@ -61,6 +61,15 @@ class Topology(ABC):
         """
 
     @abstractmethod
+    async def infos(self) -> list[bytes]:
+        """The `INFO server` of every server.
+
+        Raises:
+            ReplyError: a server refused it.
+            StoreUnavailable: one does not answer, or is not known.
+        """
+
+    @abstractmethod
     def drop_links(self, reason: str) -> None:
         """End every connection, so that the servers are looked for anew."""
 
@@ -172,6 +181,9 @@ class OneServer(Topology):
             payload.append(packed)
             count += replies
         return await self._server.link.send(b"".join(payload), count)
+
+    async def infos(self) -> list[bytes]:
+        return [await self._server.link.call("INFO", "server")]
 
     def drop_links(self, reason: str) -> None:
         self._server.drop(reason)
