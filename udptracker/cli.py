@@ -1,0 +1,107 @@
+"""The command line: `udptracker [serve | check | announce | scrape | load]`. The only place that ends the process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from udptracker import __version__, app, client, config, logs
+from udptracker.load import cli as load
+
+log = logging.getLogger(__name__)
+
+_BAD_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and end the process with its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+        given.insert(0, "serve")
+    parsed = parser.parse_args(given)
+    run: Callable[[argparse.Namespace], int] = parsed.run
+    try:
+        sys.exit(run(parsed))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="udptracker", description="A UDP BitTorrent tracker whose swarms live in Redis. Without a command: serve."
+    )
+    parser.add_argument("--version", action="version", version=f"udptracker {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the tracker")
+    serve.add_argument("--config", metavar="FILE", type=Path, help="YAML, see configs/; without one the defaults hold")
+    serve.add_argument("--listen", metavar="ADDR", action="append", help="udp address, repeatable; replaces udp.addr")
+    serve.add_argument("--storage", metavar="memory|URL", help="memory, or where Redis is: redis://host:6379/0")
+    serve.add_argument("--metrics", metavar="ADDR|off", help="where /metrics, /healthz and /readyz are served")
+    serve.add_argument("--workers", metavar="N", help="processes that share the ports, on Redis")
+    serve.add_argument("--log-level", metavar="LEVEL", help=", ".join(logs.LEVELS))
+    serve.set_defaults(run=_serve)
+    check = commands.add_parser("check", help="print the effective configuration, or every fault of a file")
+    check.add_argument("file", metavar="FILE", type=Path)
+    check.set_defaults(run=_check)
+    client.register(commands)
+    load.register(commands)
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    logs.configure("info")
+    loaded = _loaded(arguments.config, _overrides(arguments))
+    if loaded is None:
+        return _BAD_USAGE
+    logs.configure(loaded.settings.log_level)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    return app.serve(loaded.settings)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    loaded = _loaded(arguments.file, {})
+    if loaded is None:
+        return _BAD_USAGE
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(config.dump(loaded.settings), end="")
+    return 0
+
+
+def _loaded(path: Path | None, overrides: dict[str, Any]) -> config.Loaded | None:
+    """The configuration, or None after a line for each fault on standard error."""
+    try:
+        if path is None:
+            return config.from_tree({}, config.ROOTS[0], os.environ, overrides)
+        return config.load(path, overrides)
+    except config.ConfigError as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{path}: {error.strerror}", file=sys.stderr)
+    return None
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What flags say, by the path of the key each stands for."""
+    overrides: dict[str, Any] = {}
+    if arguments.listen:
+        overrides["udp.addr"] = arguments.listen
+    if arguments.storage == "memory":
+        overrides["storage"] = {"name": "memory"}
+    elif arguments.storage is not None:
+        overrides["storage.name"] = "redis"
+        overrides["storage.config.redis_broker"] = arguments.storage
+    if arguments.metrics is not None:
+        overrides["metrics_addr"] = arguments.metrics
+    if arguments.workers is not None:
+        overrides["workers"] = int(arguments.workers) if arguments.workers.isdecimal() else arguments.workers
+    if arguments.log_level is not None:
+        overrides["log_level"] = arguments.log_level
+    return overrides
