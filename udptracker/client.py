@@ -11,7 +11,9 @@ import json
 import secrets
 import socket
 import sys
+from collections.abc import Callable
 from ipaddress import ip_address
+from math import inf
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -193,9 +195,15 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     announce.add_argument("url", help="udp://host:port")
     announce.add_argument("info_hash", metavar="INFOHASH", help="40 hexadecimal digits")
     announce.add_argument("--event", choices=[event.name.lower() for event in Event], default="none")
-    announce.add_argument("--left", type=_unsigned(64), default=1, help="bytes left to download; 0 = seeder")
-    announce.add_argument("--num-want", type=int, default=-1, help="peers wanted; -1 = as the tracker likes")
-    announce.add_argument("--port", type=_unsigned(16), default=6881, help="the port we claim to listen on")
+    announce.add_argument(
+        "--left", type=_integer(0, 2**64 - 1), default=1, help="bytes left to download; 0 = seeder (default: 1)"
+    )
+    announce.add_argument(
+        "--num-want", type=_integer(-1, 2**31 - 1), default=-1, help="peers wanted; -1 = as the tracker likes"
+    )
+    announce.add_argument(
+        "--port", type=_integer(0, 65535), default=6881, help="the port we say we listen on (default: 6881)"
+    )
     _add_common(announce)
     announce.set_defaults(run=_run_announce)
 
@@ -207,29 +215,102 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--timeout", type=float, default=15.0, help="seconds in all (default: %(default)s)")
+    parser.add_argument("--timeout", type=_seconds, default=15.0, help="seconds in all (default: %(default)g)")
     parser.add_argument("--family", type=int, choices=(4, 6), help="IP version, where the host has both")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}")
+        return value
+
+    parse.__name__ = "integer"  # argparse names it in "invalid integer value"
+    return parse
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < inf:
+        raise argparse.ArgumentTypeError("expected more than 0 seconds")
+    return value
+
+
 def _run_announce(args: argparse.Namespace) -> int:
-    def converse(client: TrackerClient) -> AnnounceResponse:
-        ip = bytes(4)  # "my address is the one you see"; zeros, also over IPv6, where BEP 15 says so
-        event, options = Event[args.event.upper()], _options(args.url)
-        peer_id = b"-UT0100-" + secrets.token_bytes(12)
+    def ask(client: TrackerClient) -> tuple[dict[str, Any], Table]:
         request = AnnounceRequest(
-            info_hash, peer_id, 0, args.left, 0, event, ip, 0, args.num_want, args.port, options
+            info_hash=info_hash,
+            peer_id=b"-UT0100-" + secrets.token_bytes(12),
+            downloaded=0,
+            left=args.left,
+            uploaded=0,
+            event=Event[args.event.upper()],
+            ip=bytes(4),
+            key=secrets.randbits(32),
+            num_want=args.num_want,
+            port=args.port,
+            options=wire.encode_url_data(args.url) if urlsplit(args.url).path else b"",
         )
         answer = client.announce(request)
         peers = [format_endpoint(peer) for peer in wire.split_peers(answer.peers, client.family)]
-        report.update(
-            interval=answer.interval, seeders=answer.seeders, leechers=answer.leechers, peers=peers
-        )
-        return answer
+        table = Table("interval", "seeders", "leechers", "peers")
+        table.add_row(f"{answer.interval} s", str(answer.seeders), str(answer.leechers), "\n".join(peers))
+        fields = {"interval": answer.interval, "seeders": answer.seeders, "leechers": answer.leechers, "peers": peers}
+        return fields, table
 
-    report: dict[str, Any] = {}
+    try:
+        info_hash = parse_info_hash(args.info_hash)
+        return _converse(args, ask)
+    except BadTarget as error:
+        return _fail(str(error), 2)
+
+
+def _run_scrape(args: argparse.Namespace) -> int:
+    def ask(client: TrackerClient) -> tuple[dict[str, Any], Table]:
+        rows = client.scrape(info_hashes).swarms
+        if len(rows) != len(info_hashes):
+            raise NoAnswer(f"{len(rows)} rows for {len(info_hashes)} info hashes")
+        table = Table("info hash", "seeders", "leechers", "downloads")
+        swarms = []
+        for info_hash, row in zip(info_hashes, rows, strict=True):
+            table.add_row(info_hash.hex(), str(row.seeders), str(row.leechers), str(row.downloads))
+            swarms.append({"info_hash": info_hash.hex(), **row._asdict()})
+        return {"swarms": swarms}, table
+
+    try:
+        info_hashes = [parse_info_hash(text) for text in args.info_hashes]
+        return _converse(args, ask)
+    except BadTarget as error:
+        return _fail(str(error), 2)
+
+
+def _converse(args: argparse.Namespace, ask: Callable[[TrackerClient], tuple[dict[str, Any], Table]]) -> int:
+    """Print what `ask` learns from the tracker; the exit status.
+
+    Raises:
+        BadTarget: the URL.
+    """
+    family, address = resolve(*parse_url(args.url), args.family)
+    try:
+        with TrackerClient(family, address, args.timeout) as client:
+            fields, table = ask(client)
+    except TrackerRefused as error:
+        return _fail(f"{args.url}: the tracker refuses: {error}", 1)
+    except (NoAnswer, WireError) as error:
+        return _fail(f"{args.url}: {error}", 1)
+    if args.json:
+        print(json.dumps(fields))
+    else:
+        Console().print(table)
     return 0
 
 
-def _unsigned(bits: int) -> Any:
-    return int
+def _fail(message: str, status: int) -> int:
+    print(f"udptracker: {message}", file=sys.stderr)
+    return status
+
+
+def _transaction_id() -> int:
+    return secrets.randbits(32)
