@@ -17,6 +17,7 @@ from udptracker.http import MetricsServer
 from udptracker.metrics import exposition
 from udptracker.node import Node, until_told_to_stop
 from udptracker.storage.base import StoreError
+from udptracker.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,12 @@ def serve(settings: Settings) -> int:
             "no udp.private_key: made a random one for this process only, "
             "so its connection ids are unknown to other nodes and after a restart"
         )
+    workers = settings.worker_count()
     try:
-        sockets = bind_all(settings, workers=1)[0]
-    except OSError as error:
-        log.error("%s", error)
-        return 1
-    try:
-        return uvloop.run(_serve_here(settings, keys, sockets))
+        sockets = bind_all(settings, workers)
+        if workers == 1:
+            return uvloop.run(_serve_here(settings, keys, sockets[0]))
+        return _serve_with_workers(settings, keys, sockets)
     except (OSError, StoreError) as error:
         log.error("%s", error)
         return 1
@@ -63,6 +63,24 @@ def bind_all(settings: Settings, workers: int) -> list[list[socket.socket]]:
                 raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
             bound[-1].append(sock)
     return bound
+
+
+def _serve_with_workers(settings: Settings, keys: list[bytes], sockets: list[list[socket.socket]]) -> int:
+    """A node in each of several processes, the metrics of all in this one."""
+    supervisor = Supervisor(settings, keys, sockets)
+    metrics = None
+    try:
+        metrics = metrics_server(
+            settings, snapshots=supervisor.snapshots, alive=supervisor.alive, ready=supervisor.ready
+        )
+        report(settings)
+        log.info("%d workers share the ports", len(sockets))
+        return supervisor.run()
+    finally:
+        supervisor.end()
+        if metrics is not None:
+            metrics.stop()
+        log.info("stopped")
 
 
 async def _serve_here(settings: Settings, keys: list[bytes], sockets: list[socket.socket]) -> int:

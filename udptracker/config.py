@@ -406,7 +406,7 @@ def _check_together(settings: Settings, root: str, faults: list[Fault], warnings
         faults.append(Fault(f"{root}.udp.private_key", "an empty text", "a random text, or no key at all"))
     if _PLACEHOLDER_KEY in (key.get_secret_value() for key in udp.private_key):
         warnings.append(f"{root}.udp.private_key: is the text of chihaya's example, which everybody knows")
-    if config.peer_lifetime <= settings.announce_interval:
+    if config.peer_lifetime < settings.announce_interval:
         warnings.append(f"{root}.storage.config.peer_lifetime: peers expire before they announce again")
 
 

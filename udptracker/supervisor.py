@@ -44,7 +44,6 @@ class Worker:
         self.index = index
         self._arguments = (index, settings, keys, sockets)
         self._lock = threading.Lock()
-        self._last: dict[str, Any] = {}
         self.start()
 
     def start(self) -> None:
@@ -86,17 +85,11 @@ class Supervisor:
         for end in (self._signals, self._wake):
             end.setblocking(False)
         self._workers = [Worker(index, settings, keys, mine) for index, mine in enumerate(sockets)]
-        self._retired: dict[str, dict[str, Any]] = {}
-        self._last: dict[int, dict[str, Any]] = {}
 
     def snapshots(self) -> dict[str, dict[str, Any]]:
-        """The counters of every worker that answers, and of those that died what they last said."""
-        taken = {}
-        for worker in self._workers:
-            snapshot = worker.ask("snapshot")
-            if snapshot is not None:
-                self._last[worker.index] = taken[str(worker.index)] = snapshot
-        return taken
+        """The counters of every worker that answers, by its index."""
+        taken = {str(worker.index): worker.ask("snapshot") for worker in self._workers}
+        return {name: snapshot for name, snapshot in taken.items() if snapshot is not None}
 
     def alive(self) -> bool:
         """Whether every worker answers."""
@@ -124,7 +117,6 @@ class Supervisor:
             signal.set_wakeup_fd(previous)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._kill_now)
-            self._end()
         return 0
 
     def _told(self) -> bool:
@@ -144,7 +136,8 @@ class Supervisor:
                 time.sleep(_SHORT_LIFE)
             worker.start()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the workers, within a bound."""
         for worker in self._workers:
             worker.stop(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
