@@ -8,6 +8,9 @@ Threat model. An attacker who cannot receive at an address must guess 32 bits fo
 for it, and each wrong guess is answered with fewer bytes than it brought or not at all. One who can receive there
 may keep using an id for its lifetime, from any port, which BEP 15 accepts. The port is not hashed, since clients
 behind a NAT announce from another port than they connected from. Comparison takes constant time.
+
+What was issued or found valid is remembered, up to a bound, since most ids are seen again by whoever issued them: it
+saves the HMAC of that announce. The memory decides nothing that the HMAC would not, and time is checked all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Sequence
 from hmac import compare_digest
 
 _BLOCK = hashlib.sha256().block_size
+_REMEMBERED = 65_536
 
 
 class ConnectionIds:
@@ -34,6 +38,7 @@ class ConnectionIds:
         self._macs = [_keyed(key) for key in keys]
         self._lifetime = lifetime
         self._max_clock_skew = max_clock_skew
+        self._remembered: set[bytes] = set()
 
     def issue(self, address: bytes, now: float) -> bytes:
         """The id for a packed address (4 or 16 bytes) at `now`, Unix seconds."""
@@ -43,13 +48,17 @@ class ConnectionIds:
         inner.update(issued + address)
         outer = outer.copy()
         outer.update(inner.digest())
-        return issued + outer.digest()[:4]
+        connection_id = issued + outer.digest()[:4]
+        self._remember(connection_id + address)
+        return connection_id
 
     def valid(self, connection_id: bytes, address: bytes, now: float) -> bool:
         """Whether the id was issued to this packed address, and neither too long ago nor in the future."""
         issued = int.from_bytes(connection_id[:4], "big")
         if now > issued + self._lifetime or issued > now + self._max_clock_skew:
             return False
+        if connection_id + address in self._remembered:
+            return True
         message = connection_id[:4] + address
         for inner, outer in self._macs:
             inner = inner.copy()
@@ -57,8 +66,15 @@ class ConnectionIds:
             outer = outer.copy()
             outer.update(inner.digest())
             if compare_digest(outer.digest()[:4], connection_id[4:]):
+                self._remember(connection_id + address)
                 return True
         return False
+
+    def _remember(self, known: bytes) -> None:
+        """Keep it for the next time; when there is no more room, begin anew."""
+        if len(self._remembered) >= _REMEMBERED:
+            self._remembered = set()
+        self._remembered.add(known)
 
 
 def _keyed(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:

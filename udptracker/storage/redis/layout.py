@@ -20,8 +20,7 @@ cost of packing arguments one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import Final
 
@@ -136,10 +135,22 @@ class RoleCommands:
 COMMANDS: Final = {(family, role): RoleCommands(family, role) for family in FAMILIES for role in Role}
 
 
-@lru_cache(maxsize=1024)
-def _endpoints(family: int, peers: int) -> tuple[Struct, Struct]:
-    address = PEER_KEY_BYTES[family] - 22
-    return Struct(f"20x{2 + address}s" * peers), Struct(f"20x2s{address}s" * peers)
+class _Endpoints(dict[int, tuple[Callable[[bytes], tuple[bytes, ...]], Callable[[bytes], tuple[bytes, ...]]]]):
+    """By number of peer keys, made when first asked for: what unpacks their endpoints whole, and as port and address."""
+
+    def __init__(self, family: int) -> None:
+        self._address = PEER_KEY_BYTES[family] - 22
+
+    def __missing__(
+        self, peers: int
+    ) -> tuple[Callable[[bytes], tuple[bytes, ...]], Callable[[bytes], tuple[bytes, ...]]]:
+        address = self._address
+        whole, split = Struct(f"20x{2 + address}s" * peers), Struct(f"20x2s{address}s" * peers)
+        made = self[peers] = (whole.unpack, split.unpack)
+        return made
+
+
+_ENDPOINTS: Final = {family: _Endpoints(family) for family in FAMILIES}
 
 
 def compact_endpoints(fields: list[bytes], family: int) -> bytes:
@@ -151,11 +162,11 @@ def compact_endpoints(fields: list[bytes], family: int) -> bytes:
     width = PEER_KEY_BYTES[family]
     if len(joined) != width * len(fields):
         return compact_endpoints([field for field in fields if len(field) == width], family)
-    whole, split = _endpoints(family, len(fields))
-    if len(set(whole.unpack(joined))) != len(fields):
+    whole, split = _ENDPOINTS[family][len(fields)]
+    if len(set(whole(joined))) != len(fields):
         return compact_endpoints(list({field[20:]: field for field in fields}.values()), family)
     # Reversed, port before address becomes address before port.
-    return b"".join(split.unpack(joined)[::-1])
+    return b"".join(split(joined)[::-1])
 
 
 def sum_changes(changes: Iterable[tuple[bytes, int]]) -> list[tuple[bytes, bytes]]:

@@ -185,8 +185,10 @@ class Batch:
             else:
                 on_leechers.append(leecher.put % (hexadecimal, peer, stamp))
                 leecher_notes.append((index, True))
-                want_seeders = max(want_seeders, want)
-            want_leechers = max(want_leechers, want)
+                if want > want_seeders:
+                    want_seeders = want
+            if want > want_leechers:
+                want_leechers = want
             if event is not _NONE:
                 if seeds or event is _STOPPED:
                     on_leechers.append(leecher.drop % (hexadecimal, peer))
@@ -395,7 +397,11 @@ def _slice(fields: list[bytes], count: int, draw: Callable[[], float]) -> list[b
 
 
 def _without(fields: list[bytes], peer: bytes) -> list[bytes]:
-    return [field for field in fields if field != peer] if peer in fields else fields
+    if peer not in fields:
+        return fields
+    others = fields.copy()
+    others.remove(peer)
+    return others
 
 
 def _from_sample(sample: Sample, operation: AnnounceOperation, draw: Callable[[], float]) -> AnnounceResult:
