@@ -114,7 +114,7 @@ def test_the_process_is_measured_as_every_prometheus_client_does() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(-5, 2**27), max_size=50))
+@given(st.lists(st.integers(0, 2**27), max_size=50))
 def test_a_duration_is_counted_from_the_first_bucket_that_holds_it(durations: list[int]) -> None:
     counters = Counters()
     for microseconds in durations:
@@ -124,10 +124,10 @@ def test_a_duration_is_counted_from_the_first_bucket_that_holds_it(durations: li
     assert len(bounds) == len(counters.durations.counts)
     for bound in bounds:
         # A duration of `d` whole microseconds lies between d and d + 1, so it must be below the bound.
-        below = sum(max(d, 0) / 1e6 < float(bound) for d in durations)
+        below = sum(d / 1e6 < float(bound) for d in durations)
         assert samples[key("request_duration_seconds_bucket", le=bound)] == below
     assert samples[key("request_duration_seconds_count")] == len(durations)
-    assert abs(samples[key("request_duration_seconds_sum")] - sum(max(d, 0) for d in durations) / 1e6) < 1e-6
+    assert abs(samples[key("request_duration_seconds_sum")] - sum(durations) / 1e6) < 1e-6
 
 
 @settings(deadline=None)

@@ -41,9 +41,12 @@ class Node:
         settings: the whole configuration; each part is given its own section.
         keys: the connection id keys, the first of which issues.
         sockets: bound UDP sockets; the node closes them.
+        reaps: whether this node expires stale peers.
     """
 
-    def __init__(self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket], *, reaps: bool = True
+    ) -> None:
         self.counters = Counters()
         self._report_interval = settings.storage.config.prometheus_reporting_interval
         self._inodes = [os.fstat(sock.fileno()).st_ino for sock in sockets]
@@ -67,6 +70,7 @@ class Node:
             self._executor = Batcher(self.store, self._deliver, self.counters, max_pending=udp.max_pending)
         config = settings.storage.config
         self._reaper = Reaper(self.store, self.counters, interval=config.gc_interval, lifetime=config.peer_lifetime)
+        self._reaps = reaps
         self._sockets = sockets
         self._transports: list[DatagramSocket] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,8 +86,8 @@ class Node:
         for sock in self._sockets:
             endpoint = UdpEndpoint(self._tracker, self._executor.submit, self.counters, time.time)
             self._transports.append(listen(loop, sock, endpoint))
-        self._tasks = [loop.create_task(self._reaper.run()), loop.create_task(self._watch_totals())]
-        self._tasks.append(loop.create_task(_collect_young()))
+        chores = [self._watch_totals(), _collect_young(), *([self._reaper.run()] if self._reaps else [])]
+        self._tasks = [loop.create_task(chore) for chore in chores]
 
     async def stop(self) -> None:
         """Stop reading, finish what was accepted within `DRAIN_SECONDS`, close."""

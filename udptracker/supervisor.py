@@ -25,6 +25,7 @@ import uvloop
 
 from udptracker import logs
 from udptracker.config import Settings
+from udptracker.metrics import merged
 from udptracker.node import DRAIN_SECONDS, Node, until_told_to_stop
 from udptracker.storage.base import StoreError
 
@@ -44,6 +45,8 @@ class Worker:
         self.index = index
         self._arguments = (index, settings, keys, sockets)
         self._lock = threading.Lock()
+        self._last: dict[str, Any] = {}
+        self._of_the_dead: list[dict[str, Any]] = []
         self.start()
 
     def start(self) -> None:
@@ -56,6 +59,21 @@ class Worker:
         self.process.start()
         theirs.close()
         self.started = time.monotonic()
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """The worker's counters, those of its predecessors included, so that no sum ever falls; None as in `ask`."""
+        snapshot = self.ask("snapshot")
+        if snapshot is None:
+            return None
+        self._last = snapshot
+        return {**snapshot, **merged([snapshot, *self._of_the_dead]), "store_up": snapshot["store_up"]}
+
+    def bury(self) -> None:
+        """Keep what the dead process last counted, without what it measured of itself."""
+        if self._last:
+            gauges = {"queue_depth": 0, "buffered": 0, "totals": {}}
+            self._of_the_dead = [merged([{**self._last, **gauges}, *self._of_the_dead])]
+            self._last = {}
 
     def ask(self, question: str) -> Any:
         """The worker's answer to `snapshot` or `ready`; None if it is dead or does not answer in time."""
@@ -88,7 +106,7 @@ class Supervisor:
 
     def snapshots(self) -> dict[str, dict[str, Any]]:
         """The counters of every worker that answers, by its index."""
-        taken = {str(worker.index): worker.ask("snapshot") for worker in self._workers}
+        taken = {str(worker.index): worker.snapshot() for worker in self._workers}
         return {name: snapshot for name, snapshot in taken.items() if snapshot is not None}
 
     def alive(self) -> bool:
@@ -131,6 +149,7 @@ class Supervisor:
             if worker.process.is_alive():
                 continue
             worker.process.join()
+            worker.bury()
             log.warning("%s died (%s), starting it again", worker.process.name, _ending(worker.process.exitcode))
             if time.monotonic() - worker.started < _SHORT_LIFE:
                 time.sleep(_SHORT_LIFE)
@@ -162,14 +181,14 @@ def run_worker(
     os.setpgrp()  # the terminal's Ctrl-C is for the parent, which tells us in its own time
     logs.configure(settings.log_level, f"worker {index}: ")
     with contextlib.suppress(StoreError):  # said in the log already
-        uvloop.run(_work(settings, keys, sockets, pipe))
+        uvloop.run(_work(index, settings, keys, sockets, pipe))
 
 
 async def _work(
-    settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket], pipe: Connection
+    index: int, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket], pipe: Connection
 ) -> None:
     loop = asyncio.get_running_loop()
-    node = Node(settings, keys, sockets)
+    node = Node(settings, keys, sockets, reaps=index == 0)  # one of them is enough for the store they share
     told = loop.create_task(until_told_to_stop())
 
     async def answer_ready() -> None:

@@ -135,15 +135,16 @@ class RoleCommands:
 COMMANDS: Final = {(family, role): RoleCommands(family, role) for family in FAMILIES for role in Role}
 
 
-class _Endpoints(dict[int, tuple[Callable[[bytes], tuple[bytes, ...]], Callable[[bytes], tuple[bytes, ...]]]]):
-    """By number of peer keys, made when first asked for: what unpacks their endpoints whole, and as port and address."""
+_Unpack = Callable[[bytes], tuple[bytes, ...]]
+
+
+class _Endpoints(dict[int, tuple[_Unpack, _Unpack]]):
+    """By number of peer keys: what unpacks their endpoints whole, and what unpacks them as port and address."""
 
     def __init__(self, family: int) -> None:
         self._address = PEER_KEY_BYTES[family] - 22
 
-    def __missing__(
-        self, peers: int
-    ) -> tuple[Callable[[bytes], tuple[bytes, ...]], Callable[[bytes], tuple[bytes, ...]]]:
+    def __missing__(self, peers: int) -> tuple[_Unpack, _Unpack]:
         address = self._address
         whole, split = Struct(f"20x{2 + address}s" * peers), Struct(f"20x2s{address}s" * peers)
         made = self[peers] = (whole.unpack, split.unpack)
