@@ -6,16 +6,25 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from udptracker import __version__, app, client, config, logs
 from udptracker.load import cli as load
 
 log = logging.getLogger(__name__)
 
-_BAD_USAGE = 2
+_BAD_USAGE: Final = 2
+_BROKER: Final = "storage.config.redis_broker"
+_FLAGS: Final = {
+    "udp.addr": "listen",
+    _BROKER: "storage",
+    "metrics_addr": "metrics",
+    "workers": "workers",
+    "log_level": "log_level",
+}
+"""The key that each flag of `serve` stands for, and the flag as argparse names it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,7 +64,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    logs.configure("info")
     loaded = _loaded(arguments.config, _overrides(arguments))
     if loaded is None:
         return _BAD_USAGE
@@ -75,14 +83,15 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _loaded(path: Path | None, overrides: dict[str, Any]) -> config.Loaded | None:
+def _loaded(path: Path | None, overrides: Mapping[str, Any]) -> config.Loaded | None:
     """The configuration, or None after a line for each fault on standard error."""
     try:
         if path is None:
             return config.from_tree({}, config.ROOTS[0], os.environ, overrides)
         return config.load(path, overrides)
     except config.ConfigError as error:
-        print(error, file=sys.stderr)
+        for fault in error.faults:
+            print(_by_flag(fault, overrides), file=sys.stderr)
     except OSError as error:
         print(f"{path}: {error.strerror}", file=sys.stderr)
     return None
@@ -90,18 +99,23 @@ def _loaded(path: Path | None, overrides: dict[str, Any]) -> config.Loaded | Non
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     """What flags say, by the path of the key each stands for."""
-    overrides: dict[str, Any] = {}
-    if arguments.listen:
-        overrides["udp.addr"] = arguments.listen
+    given = {path: getattr(arguments, flag) for path, flag in _FLAGS.items()}
+    overrides = {path: value for path, value in given.items() if value is not None}
     if arguments.storage == "memory":
-        overrides["storage"] = {"name": "memory"}
+        overrides["storage.name"] = overrides.pop(_BROKER)
     elif arguments.storage is not None:
         overrides["storage.name"] = "redis"
-        overrides["storage.config.redis_broker"] = arguments.storage
-    if arguments.metrics is not None:
-        overrides["metrics_addr"] = arguments.metrics
-    if arguments.workers is not None:
-        overrides["workers"] = int(arguments.workers) if arguments.workers.isdecimal() else arguments.workers
-    if arguments.log_level is not None:
-        overrides["log_level"] = arguments.log_level
+    if arguments.workers is not None and arguments.workers.isdecimal():
+        overrides["workers"] = int(arguments.workers)
     return overrides
+
+
+def _by_flag(fault: config.Fault, overrides: Mapping[str, Any]) -> config.Fault:
+    """The fault by the name of the flag that brought it, if one did."""
+    _, _, path = fault.path.partition(".")
+    for key in overrides.keys() & _FLAGS.keys():
+        if path == key or path.startswith(f"{key}."):
+            flag = "--" + _FLAGS[key].replace("_", "-")
+            expected = f"memory or {fault.expected}" if key == _BROKER else fault.expected
+            return config.Fault(flag, fault.found, expected)
+    return fault

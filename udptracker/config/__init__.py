@@ -1,0 +1,31 @@
+"""The configuration: one frozen settings object a part, composed here; what is not known is refused by its path.
+
+A file has one root, `udptracker:` or, so that chihaya's own file works as it is, `chihaya:`. Durations are Go's
+(`14m`, `1h30m`, `500ms`) in the file and seconds in the settings. `${NAME}` in a string takes an environment
+variable, `$${` stands for `${`.
+
+`settings` is what the rest of the program sees, `reading` makes it of a file, `faults` words what is wrong with
+one, `writing` shows it to an operator without its secrets.
+"""
+
+from udptracker.config.faults import ConfigError, Fault
+from udptracker.config.reading import ROOTS, Loaded, from_tree, load, parse
+from udptracker.config.settings import MemorySettings, RedisSettings, Settings, StorageSettings, UdpSettings
+from udptracker.config.writing import dump, redacted
+
+__all__ = [
+    "ROOTS",
+    "ConfigError",
+    "Fault",
+    "Loaded",
+    "MemorySettings",
+    "RedisSettings",
+    "Settings",
+    "StorageSettings",
+    "UdpSettings",
+    "dump",
+    "from_tree",
+    "load",
+    "parse",
+    "redacted",
+]

@@ -1,0 +1,236 @@
+"""From a YAML text to settings, with every fault told at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from udptracker.config.faults import HIDDEN, ConfigError, Fault, faults_of, nearest, shown
+from udptracker.config.settings import STORES, Part, Settings
+
+ROOTS: Final = ("udptracker", "chihaya")
+"""Names of the root key: ours and, for a file written for it, chihaya's."""
+
+_FILE: Final = "(the file)"
+_PLACEHOLDER_KEY: Final = "paste a random string here that will be used to hmac connection IDs"
+_RESTRICTING_HOOKS: Final = ("jwt", "client approval", "torrent approval")
+_INTERVAL_HOOK: Final = "interval variation"
+_MERGE: Final = "tag:yaml.org,2002:merge"
+
+P = TypeVar("P", bound=Part)
+
+
+class Loaded(NamedTuple):
+    """Settings, and what their author should know about them."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Loaded:
+    """The configuration in a file, with `overrides` (see `from_tree`) and this process's environment.
+
+    Raises:
+        ConfigError: with every fault.
+        OSError: the file cannot be read.
+    """
+    return parse(path.read_bytes(), os.environ, overrides)
+
+
+def parse(text: str | bytes, environment: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Loaded:
+    """The configuration in a YAML text.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    try:
+        document = yaml.load(text, _Loader)
+    except Exception as error:  # PyYAML's constructors let through whatever they stumble on
+        raise ConfigError([_not_yaml(error)]) from None
+    if not isinstance(document, dict):
+        raise ConfigError([Fault(_FILE, "no mapping", f"one root key, {' or '.join(ROOTS)}")])
+    if len(document) != 1 or next(iter(document)) not in ROOTS:
+        found = ", ".join(map(repr, document)) or "no key"
+        raise ConfigError([Fault(_FILE, found, f"one root key, {' or '.join(ROOTS)}")])
+    ((root, body),) = document.items()
+    return from_tree({} if body is None else body, root, environment, overrides)
+
+
+def from_tree(
+    body: Any, root: str, environment: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Loaded:
+    """The configuration in what stands below the root key.
+
+    Args:
+        root: the root key, for the paths of faults and warnings.
+        overrides: values that stand in place of the file's, by their dotted path below the root.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    faults: list[Fault] = []
+    warnings: list[str] = []
+    tree = _substituted(body, root, environment, faults)
+    if not isinstance(tree, dict):
+        raise ConfigError([Fault(root, "no mapping", "a mapping")])
+    _override(tree, overrides or {})
+    _take_chihayas_own(tree, root, faults, warnings)
+    settings = _settings(tree, root, faults)
+    if settings is not None:
+        _check_together(settings, root, faults, warnings)
+    if faults or settings is None:
+        raise ConfigError(faults)
+    return Loaded(settings, tuple(warnings))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose keys are texts, none of which stands twice in one mapping."""
+
+
+class _KeyFault(yaml.MarkedYAMLError):
+    """A key that is refused."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        if key_node.tag == _MERGE:
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise _KeyFault(problem=f"the key {key!r}, which is no text", problem_mark=key_node.start_mark)
+        if key in seen:
+            raise _KeyFault(problem=f"the key {key!r} a second time", problem_mark=key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _not_yaml(error: Exception) -> Fault:
+    """What PyYAML says, without the lines it quotes: a secret may stand in them."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None:
+        return Fault(_FILE, type(error).__name__, "YAML")
+    problem = error.problem
+    if not isinstance(error, _KeyFault):
+        problem = re.sub(r"(['\"]).{2,}\1", HIDDEN, problem, flags=re.DOTALL)
+    mark = error.problem_mark
+    where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
+    return Fault(_FILE, problem + where, "YAML")
+
+
+def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: list[Fault]) -> Any:
+    """A copy with each `${NAME}` in a string replaced."""
+    if isinstance(value, dict):
+        return {key: _substituted(item, f"{path}.{key}", environment, faults) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substituted(item, f"{path}.{at}", environment, faults) for at, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        if match[1] not in environment:
+            faults.append(Fault(path, f"${{{match[1]}}}", "an environment variable that is set"))
+        return environment.get(match[1], "")
+
+    return re.sub(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}", variable, value)
+
+
+def _override(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Put `overrides` into the tree; where they change the store, take out what only the other one knows."""
+    storage = tree.get("storage")
+    chosen = overrides.get("storage.name")
+    if chosen is not None and isinstance(storage, dict) and isinstance(storage.get("config"), dict):
+        before, after = _store_of(storage), STORES[chosen]
+        foreign = set(before.model_fields if before else ()) - set(after.model_fields)
+        storage["config"] = {key: value for key, value in storage["config"].items() if key not in foreign}
+    for path, value in overrides.items():
+        *above, name = path.split(".")
+        place = tree
+        for key in above:
+            if place.get(key) is None:
+                place[key] = {}
+            place = place[key]
+            if not isinstance(place, dict):
+                break  # validation will say so
+        else:
+            place[name] = value
+
+
+def _take_chihayas_own(tree: dict[str, Any], root: str, faults: list[Fault], warnings: list[str]) -> None:
+    """Take out of the tree what chihaya has and we do not serve: with a warning, or refused if it guards the door."""
+    if tree.pop("http", None) is not None:
+        warnings.append(f"{root}.http: announces over HTTP are not served, only those over UDP")
+    for place in ("prehooks", "posthooks"):
+        hooks = tree.pop(place, None) or []
+        if not isinstance(hooks, list):
+            faults.append(Fault(f"{root}.{place}", shown(place, hooks), "a list of hooks"))
+            continue
+        for at, hook in enumerate(hooks):
+            name = hook.get("name") if isinstance(hook, dict) else None
+            path = f"{root}.{place}.{at}.name"
+            if name == _INTERVAL_HOOK:
+                warnings.append(f"{path}: the hook {name!r} is not served; interval_jitter spreads announces instead")
+            elif name in _RESTRICTING_HOOKS:
+                expected = "no hook that restricts who may announce: none is served, and all would be let in"
+                faults.append(Fault(path, repr(name), expected))
+            else:
+                meant = nearest(name if isinstance(name, str) else "", (*_RESTRICTING_HOOKS, _INTERVAL_HOOK))
+                faults.append(Fault(path, shown(path, name), meant))
+
+
+def _store_of(storage: Mapping[str, Any]) -> type[Part] | None:
+    name = storage.get("name", "memory")
+    return STORES.get(name) if isinstance(name, str) else None
+
+
+def _settings(tree: Mapping[str, Any], root: str, faults: list[Fault]) -> Settings | None:
+    """The settings, or None and the faults of them all. A part without a value has its defaults, as in Go."""
+    tree = {key: value for key, value in tree.items() if value is not None}
+    storage = tree.get("storage")
+    if isinstance(storage, dict):
+        # Validated by itself: as one of a union its faults would be told for every other one, too.
+        storage = dict(storage)
+        tree["storage"] = storage
+        config = storage.pop("config", None)
+        model = _store_of(storage)
+        if model is not None:
+            config = _part({} if config is None else config, model, f"{root}.storage.config", faults)
+            if config is not None:
+                storage["config"] = config
+    return _part(tree, Settings, root, faults)
+
+
+def _part(tree: Any, model: type[P], path: str, faults: list[Fault]) -> P | None:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        faults += faults_of(error, model, tree, path)
+        return None
+
+
+def _check_together(settings: Settings, root: str, faults: list[Fault], warnings: list[str]) -> None:
+    """What only shows when several keys are seen at once."""
+    udp, config = settings.udp, settings.storage.config
+    if settings.workers not in (None, 1) and settings.storage.name == "memory":
+        expected = "1 with memory storage, which workers cannot share"
+        faults.append(Fault(f"{root}.workers", str(settings.workers), expected))
+    if udp.default_numwant > udp.max_numwant:
+        expected = f"at most max_numwant, {udp.max_numwant}"
+        faults.append(Fault(f"{root}.udp.default_numwant", str(udp.default_numwant), expected))
+    if _PLACEHOLDER_KEY in (key.get_secret_value() for key in udp.private_key):
+        warnings.append(f"{root}.udp.private_key: the text of chihaya's example, which everybody knows")
+    if config.peer_lifetime < settings.announce_interval + settings.interval_jitter:
+        warnings.append(
+            f"{root}.storage.config.peer_lifetime: shorter than announce_interval, so peers expire "
+            "before they announce again"
+        )

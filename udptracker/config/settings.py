@@ -1,0 +1,210 @@
+"""What can be configured: names, types, bounds and defaults. Nothing here reads a file.
+
+Validators word what they expect in full, since their text is what an operator is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Final, Literal
+
+import durationpy
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from udptracker.storage.redis.url import parse_broker
+
+_GO_DURATION: Final = re.compile(r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+|[-+]?0")
+_LONGEST: Final = 8760 * 3600.0
+_OFF: Final = ("", "off")
+_LARGEST_BUFFER: Final = 2**30
+
+
+def _duration(least: float, words: str) -> BeforeValidator:
+    """Seconds, from `least` (`words` in a file) to a year, of a Go duration; as in Go, only 0 needs no unit."""
+
+    def seconds(value: Any) -> float:
+        text = "0" if value == 0 and not isinstance(value, bool) else value
+        # The library alone would also take units that Go does not know, `mm` for months among them.
+        if isinstance(text, str) and _GO_DURATION.fullmatch(text):
+            try:
+                found = float(durationpy.from_str(text).total_seconds())
+            except durationpy.DurationError:
+                found = -1.0
+            if least <= found <= _LONGEST:
+                return found
+        raise ValueError(f"a duration from {words} to 8760h, such as 14m, 1h30m or 500ms")
+
+    return BeforeValidator(seconds)
+
+
+def _whole(least: int, most: int | None = None) -> BeforeValidator:
+    """An integer within bounds."""
+
+    def whole(value: Any) -> int:
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and least <= value
+            and (most is None or value <= most)
+        ):
+            return value
+        raise ValueError(f"an integer of {least} or more" if most is None else f"an integer from {least} to {most}")
+
+    return BeforeValidator(whole)
+
+
+def _one_or_more(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, str) else value
+
+
+def _keys(value: Any) -> Any:
+    """As in chihaya, an empty text is no key."""
+    return () if value == "" else _one_or_more(value)
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    """(host, port) of `host:port`, `[v6 host]:port`, `:port`.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]*)):([0-9]{1,5})", text, re.ASCII)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("an address such as 0.0.0.0:6969, [::]:6969 or :6969")
+    return match[1] or match[2], int(match[3])
+
+
+def _checked_address(address: str) -> str:
+    _endpoint(address)
+    return address
+
+
+def _checked_metrics(address: str) -> str:
+    try:
+        return address if address in _OFF else _checked_address(address)
+    except ValueError:
+        raise ValueError("an address such as 127.0.0.1:6880, or off") from None
+
+
+def _checked_broker(broker: SecretStr) -> SecretStr:
+    parse_broker(broker.get_secret_value())
+    return broker
+
+
+Interval = Annotated[float, _duration(1.0, "1s")]
+Positive = Annotated[float, _duration(0.001, "1ms")]
+NotNegative = Annotated[float, _duration(0.0, "0")]
+Address = Annotated[str, AfterValidator(_checked_address)]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+Key = Annotated[SecretStr, Field(min_length=1)]
+Keys = Annotated[tuple[Key, ...], BeforeValidator(_keys)]
+# YAML reads a bare `off` as false.
+MetricsAddress = Annotated[
+    str, BeforeValidator(lambda value: "off" if value is False else value), AfterValidator(_checked_metrics)
+]
+
+
+class Part(BaseModel):
+    """Settings of one part: unknown keys and other types than the declared are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class UdpSettings(Part):
+    """The tracker's UDP side: `udp:` in the file. Durations are seconds, sizes bytes.
+
+    More than 120 rows of a scrape would not fit a datagram of 1452 bytes (see `wire`).
+    """
+
+    addr: Addresses = ("0.0.0.0:6969", "[::]:6969")
+    private_key: Keys = ()
+    connection_id_lifetime: Interval = 120.0
+    max_clock_skew: NotNegative = 10.0
+    allow_ip_spoofing: bool = False
+    enable_request_timing: bool = False
+    max_numwant: Annotated[int, _whole(0)] = 100
+    default_numwant: Annotated[int, _whole(0)] = 50
+    max_scrape_infohashes: Annotated[int, _whole(1, 120)] = 74
+    return_own_peer_when_alone: bool = True
+    max_pending: Annotated[int, _whole(1)] = 16_384
+    receive_buffer: Annotated[int, _whole(4096, _LARGEST_BUFFER)] = 4_194_304
+
+    def endpoints(self) -> list[tuple[str, int]]:
+        """(host, port) to listen on; a host left out is every address of both families."""
+        found = []
+        for host, port in map(_endpoint, self.addr):
+            found += [(host, port)] if host else [("0.0.0.0", port), ("::", port)]
+        return found
+
+
+class MemorySettings(Part):
+    """`storage.config` of the memory store. Durations are seconds. Our store has no use for chihaya's shards."""
+
+    gc_interval: Positive = 180.0
+    peer_lifetime: Positive = 1800.0
+    prometheus_reporting_interval: Positive = 1.0
+    shard_count: Annotated[int, _whole(1)] = 1024
+
+
+class RedisSettings(Part):
+    """`storage.config` of the Redis store. Durations are seconds; the defaults of chihaya's keys are chihaya's."""
+
+    gc_interval: Positive = 180.0
+    peer_lifetime: Positive = 1800.0
+    prometheus_reporting_interval: Positive = 1.0
+    redis_broker: Annotated[SecretStr, AfterValidator(_checked_broker)] = SecretStr("redis://myRedis@127.0.0.1:6379/0")
+    redis_read_timeout: Positive = 15.0
+    redis_write_timeout: Positive = 15.0
+    redis_connect_timeout: Positive = 15.0
+    standby_max_peers: Annotated[int, _whole(0)] = 200_000
+    replay_window: NotNegative = 10.0
+    sample_ttl: NotNegative = 1.0
+
+
+STORES: Final[dict[str, type[MemorySettings] | type[RedisSettings]]] = {
+    "memory": MemorySettings,
+    "redis": RedisSettings,
+}
+"""What `storage.config` is, by `storage.name`."""
+
+
+class StorageSettings(Part):
+    """Where peers are kept: `storage:` in the file."""
+
+    name: Literal["memory", "redis"] = "memory"
+    config: MemorySettings | RedisSettings = MemorySettings()
+
+    def describe(self) -> str:
+        """One line for a log, without secrets."""
+        if isinstance(self.config, RedisSettings):
+            return parse_broker(self.config.redis_broker.get_secret_value()).describe()
+        return "memory: gone when this process is"
+
+
+class Settings(Part):
+    """The whole configuration. Durations are seconds; BEP 15 has no place for `min_announce_interval`."""
+
+    announce_interval: Interval = 1800.0
+    min_announce_interval: NotNegative = 900.0
+    interval_jitter: NotNegative = 0.0
+    metrics_addr: MetricsAddress = "127.0.0.1:6880"
+    workers: Annotated[int, _whole(1, 1024)] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    udp: UdpSettings = UdpSettings()
+    storage: StorageSettings = StorageSettings()
+
+    def metrics_endpoint(self) -> tuple[str, int] | None:
+        """(host, port) of the metrics, None where they are off."""
+        if self.metrics_addr in _OFF:
+            return None
+        host, port = _endpoint(self.metrics_addr)
+        return host or "0.0.0.0", port
+
+    def worker_count(self) -> int:
+        """As configured, or one on memory and on Redis one for each core the process may use."""
+        if self.workers is not None:
+            return self.workers
+        return 1 if self.storage.name == "memory" else len(os.sched_getaffinity(0))
