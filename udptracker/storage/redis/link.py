@@ -74,17 +74,18 @@ class Link(asyncio.Protocol):
         self._timer = self._loop.call_later(self._check_interval, self._check)
 
     def data_received(self, data: bytes) -> None:
-        reader, expected = self._reader, self._expected
-        reader.feed(data)
+        expected, gets = self._expected, self._reader.gets
+        self._reader.feed(data)
         try:
             while expected:
                 head = expected[0]
-                replies, count = head.replies, head.count
-                while len(replies) < count:
-                    reply = reader.gets()
+                replies = head.replies
+                append = replies.append
+                for _ in range(head.count - len(replies)):
+                    reply = gets()
                     if reply is False:
                         return
-                    replies.append(reply)
+                    append(reply)
                 expected.popleft()
                 if not head.future.done():
                     head.future.set_result(replies)
@@ -172,6 +173,7 @@ async def connect(broker: Broker, host: str, port: int, timeouts: Timeouts) -> L
         StoreUnavailable: it cannot be reached or refuses us; the text never holds the password.
     """
     loop = asyncio.get_running_loop()
+    where = broker.path if broker.kind == "unix" else f"{host}:{port}"
 
     def factory() -> Link:
         return Link(loop, timeouts)
@@ -191,11 +193,11 @@ async def connect(broker: Broker, host: str, port: int, timeouts: Timeouts) -> L
                 raise
             return link
     except TimeoutError:
-        raise StoreUnavailable(f"{host}:{port} did not answer within {timeouts.connect:g} s") from None
+        raise StoreUnavailable(f"{where} did not answer within {timeouts.connect:g} s") from None
     except (OSError, ssl.SSLError) as error:
-        raise StoreUnavailable(f"{host}:{port}: {error}") from error
+        raise StoreUnavailable(f"{where}: {error}") from error
     except ReplyError as error:
-        raise StoreUnavailable(f"{host}:{port} refuses us: {error}") from error
+        raise StoreUnavailable(f"{where} refuses us: {error}") from error
 
 
 async def _greet(link: Link, broker: Broker) -> None:

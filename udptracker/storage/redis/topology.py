@@ -144,11 +144,13 @@ class Server:
             try:
                 host, port = await self._locate()
                 self._link = await connect(self._broker, host, port, self._timeouts)
-            except StoreUnavailable as error:
+            except Exception as error:  # whatever it was, a store that is never tried again would be worse
                 self._reason = str(error)
-                if not said:
+                if not isinstance(error, StoreUnavailable):
+                    log.exception("connecting to Redis failed in an unforeseen way")
+                elif not said:
                     log.warning("Redis does not answer, trying until it does: %s", error)
-                    said = True
+                said = True
                 # Jitter keeps many nodes from knocking at the same instant.
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
                 backoff = min(backoff * 2, _LAST_BACKOFF)
