@@ -1,4 +1,4 @@
-"""Pure decisions: what an announce means, how many peers it gets, when the client shall come back."""
+"""Pure decisions: how many peers an announce gets, when the client shall come back, which address is believed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from udptracker import wire
-from udptracker.swarm import IPV4, IPV6, Role
-from udptracker.wire import Event
+from udptracker.swarm import IPV4, IPV6
 
 _ROOM: Final = {
     IPV4: (wire.MAX_PAYLOAD_IPV4 - wire.ANNOUNCE_RESPONSE_BYTES) // wire.COMPACT_BYTES[IPV4],
@@ -16,6 +15,9 @@ _ROOM: Final = {
 """The most peers that fit an unfragmented announce response, by family: 242 and 79."""
 
 _ZERO_ADDRESSES: Final = (bytes(4), bytes(16))
+
+MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
+"""What a packed IPv4-mapped IPv6 address starts with: such an address is an IPv4 one (RFC 4291, 2.5.5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,6 @@ class Policy:
     return_own_peer_when_alone: bool = True
 
 
-def role_of(event: Event, left: int) -> Role:
-    """Who has nothing left is a seeder, whatever the event: a `completed` with bytes left is a leecher's."""
-    return Role.LEECHER if left else Role.SEEDER
-
-
 def num_want_limit(policy: Policy, family: int) -> tuple[int, int]:
     """(default, maximum) of peers in an answer of this family, the most that fits one datagram considered."""
     most = min(policy.max_numwant, _ROOM[family])
@@ -49,4 +46,5 @@ def interval(policy: Policy, draw: float) -> int:
 
 def announced_address(source: bytes, field: bytes) -> bytes:
     """The address a spoofing-tolerant tracker believes: the announce's field if it is set and of the same family."""
-    return field if len(field) == len(source) and field not in _ZERO_ADDRESSES else source
+    same_family = len(field) == len(source) and not field.startswith(MAPPED_PREFIX)
+    return field if same_family and field not in _ZERO_ADDRESSES else source

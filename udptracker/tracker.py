@@ -41,8 +41,6 @@ UNKNOWN_ACTION: Final = "unknown action ID"
 INVALID_PORT: Final = "invalid port"
 INTERNAL_ERROR: Final = "internal error"
 
-_MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
-
 _CONNECT_V4, _ANNOUNCE_V4, _SCRAPE_V4 = 0, 2, 4  # places in Counters.requests; the IPv6 ones follow each
 
 _CONNECT, _ANNOUNCE, _SCRAPE, _ANNOUNCE_V6 = map(
@@ -164,7 +162,7 @@ class Tracker:
             num_want = default
         elif num_want > most:
             num_want = most
-        role = _LEECHER if left else _SEEDER
+        role = _LEECHER if left else _SEEDER  # whatever the event: a `completed` with bytes left is a leecher's
         operation: AnnounceOperation = _new_tuple(
             AnnounceOperation, (family, info_hash, peer, role, event, 0 if event is _STOPPED else num_want)
         )
@@ -184,4 +182,4 @@ def _packed(host: str) -> bytes:
     if ":" not in host:
         return inet_pton(AF_INET, host)
     packed = inet_pton(AF_INET6, host.partition("%")[0])
-    return packed[12:] if packed.startswith(_MAPPED_PREFIX) else packed
+    return packed[12:] if packed.startswith(rules.MAPPED_PREFIX) else packed
