@@ -86,7 +86,7 @@ def _fault(detail: Any, model: type[Part], tree: Any, path: str) -> Fault:
     return Fault(dotted, found, _EXPECTED.get(kind) or detail["msg"].removeprefix("Input should be "))
 
 
-def _path_in(tree: Any, location: Iterable[str | int]) -> list[str]:
+def _path_in(tree: Any, location: Iterable[Any]) -> list[str]:
     """As much of an error's location as the author wrote: a single text is not the first of a list to them."""
     names = []
     for name in location:
