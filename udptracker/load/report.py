@@ -1,0 +1,202 @@
+"""What a run found: counts, latency percentiles and CPU, as numbers for a program (`to_dict`) or a table (`view`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from hdrh.histogram import HdrHistogram
+
+from udptracker.load.options import LoadOptions
+from udptracker.load.tally import KINDS, Tally
+
+_LONGEST: Final = 3_600_000_000
+_SIGNIFICANT_DIGITS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Percentiles of a set of latencies in microseconds; zeros if there were none."""
+
+    count: int
+    mean: float
+    p50: int
+    p90: int
+    p99: int
+    p99_9: int
+    max: int
+
+    @classmethod
+    def of(cls, *counted: Mapping[int, int]) -> Latency:
+        """From maps of microseconds to how often."""
+        histogram = HdrHistogram(1, _LONGEST, _SIGNIFICANT_DIGITS)
+        total = worst = 0
+        for counts in counted:
+            for microseconds, count in counts.items():
+                histogram.record_value(max(1, microseconds), count)
+                total += microseconds * count
+                worst = max(worst, microseconds)
+        number = histogram.get_total_count()
+        if not number:
+            return cls(0, 0.0, 0, 0, 0, 0, 0)
+        p50, p90, p99, p99_9 = (int(histogram.get_value_at_percentile(p)) for p in (50, 90, 99, 99.9))
+        return cls(number, total / number, p50, p90, p99, p99_9, worst)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One second of a run, or what is left of it at the end. `second` is its number, from 1."""
+
+    second: int
+    seconds: float
+    answered: int
+    failed: int
+    lost: int
+    latency: Latency
+
+    @classmethod
+    def of(cls, second: int, tally: Tally) -> Interval:
+        """From what all workers counted in it."""
+        return cls(second, tally.seconds, tally.answered, tally.failed, tally.lost, Latency.of(*tally.latencies))
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return self.answered / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """The outcome of a run. sent = answered + failed + late + lost, of requests after the warm-up.
+
+    Attributes:
+        target: address and port, as in `127.0.0.1:6969`.
+        seconds: that counted. `rate`: good answers a second in them.
+        sent: requests by kind.
+        answered: with a good answer. `failed`: with a bad one or an error, see `errors`.
+        late: answered after the timeout. `lost`: never answered.
+        unsent: requests of an open loop's schedule that the generator gave up, since it could not keep up.
+        errors: bad answers and other mishaps by kind.
+        checked: announce answers whose every peer was checked.
+        latency: of all good answers, and `latency_by_kind` of each kind; microseconds from when a request was due.
+        intervals: second by second.
+        generator_cpu: CPU seconds of the generator's processes. `mean_lag`, `worst_lag`: microseconds from when a
+            request was due until it was sent (open loop), which are in the latencies.
+        tracker_pids: whose CPU was measured; empty if none was found.
+        tracker_cpu: CPU seconds of these and their children.
+    """
+
+    options: LoadOptions
+    target: str
+    seconds: float
+    rate: float
+    sent: dict[str, int]
+    answered: int
+    failed: int
+    late: int
+    lost: int
+    unsent: int
+    errors: dict[str, int]
+    checked: int
+    latency: Latency
+    latency_by_kind: dict[str, Latency]
+    intervals: tuple[Interval, ...]
+    generator_cpu: float
+    mean_lag: float
+    worst_lag: float
+    tracker_pids: tuple[int, ...]
+    tracker_cpu: float
+
+    @classmethod
+    def of(
+        cls,
+        options: LoadOptions,
+        target: str,
+        total: Tally,
+        intervals: list[Interval],
+        tracker_pids: tuple[int, ...],
+        tracker_cpu: float,
+    ) -> LoadReport:
+        """From what was counted in all, the answers that came after the end included, and second by second."""
+        seconds = sum(interval.seconds for interval in intervals)
+        names = [kind.name.lower() for kind in KINDS]
+        by_kind = {name: Latency.of(counts) for name, counts in zip(names, total.latencies, strict=True) if counts}
+        sent = sum(total.sent)
+        return cls(
+            options=options,
+            target=target,
+            seconds=seconds,
+            rate=sum(interval.answered for interval in intervals) / seconds,
+            sent=dict(zip(names, total.sent, strict=True)),
+            answered=total.answered,
+            failed=total.failed,
+            late=total.late,
+            lost=total.lost,
+            unsent=total.unsent,
+            errors=dict(total.errors.most_common()),
+            checked=total.checked,
+            latency=Latency.of(*total.latencies),
+            latency_by_kind=by_kind,
+            intervals=tuple(intervals),
+            generator_cpu=total.cpu,
+            mean_lag=total.lag / sent / 1000 if sent else 0.0,
+            worst_lag=total.worst_lag / 1000,
+            tracker_pids=tracker_pids,
+            tracker_cpu=tracker_cpu,
+        )
+
+    @property
+    def requests(self) -> int:
+        """All that were sent."""
+        return sum(self.sent.values())
+
+    @property
+    def tracker_cpu_per_request(self) -> float | None:
+        """Microseconds, None where the tracker's processes were not found."""
+        return self._per_request(self.tracker_cpu) if self.tracker_pids else None
+
+    @property
+    def generator_cpu_per_request(self) -> float | None:
+        """Microseconds, None where nothing was answered."""
+        return self._per_request(self.generator_cpu)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain types, for JSON. Latencies and `_us` are in microseconds, `_seconds` in seconds."""
+        return {
+            "target": self.target,
+            "options": asdict(self.options),
+            "seconds": self.seconds,
+            "requests_per_second": self.rate,
+            "requests": {
+                "sent": self.requests,
+                "answered": self.answered,
+                "failed": self.failed,
+                "late": self.late,
+                "lost": self.lost,
+                "unsent": self.unsent,
+            },
+            "sent_by_kind": self.sent,
+            "errors": self.errors,
+            "answers_checked": self.checked,
+            "latency_us": {
+                "all": asdict(self.latency),
+                **{name: asdict(latency) for name, latency in self.latency_by_kind.items()},
+            },
+            "generator": {
+                "cpu_seconds": self.generator_cpu,
+                "cpu_us_per_request": self.generator_cpu_per_request,
+                "mean_lag_us": self.mean_lag,
+                "worst_lag_us": self.worst_lag,
+            },
+            "tracker": {
+                "pids": self.tracker_pids,
+                "cpu_seconds": self.tracker_cpu if self.tracker_pids else None,
+                "cpu_us_per_request": self.tracker_cpu_per_request,
+            },
+            "intervals": [{**asdict(interval), "requests_per_second": interval.rate} for interval in self.intervals],
+        }
+
+    def _per_request(self, seconds: float) -> float | None:
+        handled = sum(interval.answered + interval.failed for interval in self.intervals)
+        return seconds / handled * 1e6 if handled else None
