@@ -44,14 +44,16 @@ def swarm_key(family: int, role: Role, info_hash: bytes) -> bytes:
 
 def parse_swarm_key(name: bytes) -> tuple[int, Role, bytes] | None:
     """(family, role, info hash) of the name of a swarm hash, or None if it is not one."""
-    head, hexadecimal = name[:7], name[7:]
     for family in FAMILIES:
         for role, letter in _LETTERS.items():
-            if head == b"IPv%d_%b_" % (family, letter) and len(hexadecimal) == 40:
+            if name.startswith(b"IPv%d_%b_" % (family, letter)):
                 try:
-                    return family, role, bytes.fromhex(hexadecimal.decode())
+                    info_hash = bytes.fromhex(name[7:].decode())
                 except ValueError:
                     return None
+                # Upper case and blanks are hexadecimal too, but nobody's name for a swarm.
+                exact = len(info_hash) == 20 and swarm_key(family, role, info_hash) == name
+                return (family, role, info_hash) if exact else None
     return None
 
 
