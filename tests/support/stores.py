@@ -1,0 +1,100 @@
+"""Stores of this process on real servers, and what a test asks of the servers behind their back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+import redis
+
+from udptracker.storage.redis.layout import group, info_hash_counter, parse_swarm_key, peers_counter
+from udptracker.storage.redis.link import Timeouts
+from udptracker.storage.redis.store import RedisStore
+from udptracker.storage.redis.topology import Topology
+from udptracker.storage.redis.url import parse_broker
+from udptracker.stores import make_topology
+from udptracker.swarm import FAMILIES, Role, Totals
+
+SHORT: Final = Timeouts(connect=2.0, read=2.0, write=2.0)
+"""Long enough for a busy machine, short enough for a test that waits for them."""
+
+
+class ClockedRedisStore(RedisStore):
+    """A Redis store with a clock that a test moves."""
+
+    def __init__(self, topology: Topology, clock: Callable[[], int], **options: Any) -> None:
+        super().__init__(topology, random.Random(1).random, **options)
+        self._clock = clock
+
+    def now(self) -> int:
+        return self._clock()
+
+
+def topology_of(url: str, timeouts: Timeouts = SHORT) -> Topology:
+    """The topology of a `redis_broker` URL, not yet started."""
+    return make_topology(parse_broker(url), timeouts)
+
+
+def make_redis_store(
+    url: str, clock: Callable[[], int] | None = None, *, timeouts: Timeouts = SHORT, **options: Any
+) -> RedisStore:
+    """A store on a `redis_broker` URL, not yet open, on the server's clock unless one is given."""
+    topology = topology_of(url, timeouts)
+    if clock is not None:
+        return ClockedRedisStore(topology, clock, **options)
+    return RedisStore(topology, random.Random(1).random, **options)
+
+
+@asynccontextmanager
+async def redis_store(url: str, clock: Callable[[], int] | None = None, **options: Any) -> AsyncIterator[RedisStore]:
+    """The same, open, and closed at the end."""
+    store = make_redis_store(url, clock, **options)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+def counters_of(client: redis.Redis) -> dict[int, Totals]:
+    """The shared counters as they are in Redis, by family."""
+    return {
+        family: Totals(
+            _integer(client, info_hash_counter(family)),
+            _integer(client, peers_counter(family, Role.SEEDER)),
+            _integer(client, peers_counter(family, Role.LEECHER)),
+        )
+        for family in FAMILIES
+    }
+
+
+def recount(client: redis.Redis) -> dict[int, Totals]:
+    """What the counters should be: everything in the swarm hashes that a family's hash names, counted one by one."""
+    totals = {}
+    for family in FAMILIES:
+        sizes = {Role.SEEDER: [0], Role.LEECHER: [0]}
+        for name in _hash(client, group(family)):
+            parsed = parse_swarm_key(name)
+            assert parsed is not None, name
+            sizes[parsed[1]].append(len(_hash(client, name)))
+        swarms = sum(size > 0 for size in sizes[Role.SEEDER])
+        totals[family] = Totals(swarms, sum(sizes[Role.SEEDER]), sum(sizes[Role.LEECHER]))
+    return totals
+
+
+def shared_contents(client: redis.Redis) -> dict[bytes, Any]:
+    """Everything in the database but our own `udptracker_` keys: hashes as dictionaries, counters as bytes."""
+    names = sorted(key for key in client.scan_iter(count=1000) if not key.startswith(b"udptracker_"))
+    return {name: _hash(client, name) if client.type(name) == b"hash" else client.get(name) for name in names}
+
+
+def _hash(client: redis.Redis, key: bytes) -> dict[bytes, bytes]:
+    return cast(dict[bytes, bytes], client.hgetall(key))
+
+
+def _integer(client: redis.Redis, key: bytes) -> int:
+    value = client.get(key)
+    assert value is None or isinstance(value, bytes)
+    return int(value or 0)
