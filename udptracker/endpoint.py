@@ -38,7 +38,7 @@ class DatagramSocket(asyncio.DatagramTransport):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: UdpEndpoint) -> None:
-        super().__init__()
+        super().__init__({"socket": sock, "sockname": sock.getsockname()})
         self._loop = loop
         self._socket = sock
         self._protocol = protocol
@@ -67,9 +67,6 @@ class DatagramSocket(asyncio.DatagramTransport):
 
     def is_closing(self) -> bool:
         return self._closing
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"socket": self._socket, "sockname": self._socket.getsockname()}.get(name, default)
 
     def _read(self) -> None:
         receive, received = self._socket.recvfrom, self._protocol.datagram_received
