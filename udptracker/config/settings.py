@@ -90,7 +90,17 @@ def _checked_metrics(address: str) -> str:
 
 
 def _checked_broker(broker: SecretStr) -> SecretStr:
-    parse_broker(broker.get_secret_value())
+    url = broker.get_secret_value()
+    credentials, _, _ = url.partition("://")[2].rpartition("@")
+    try:
+        if "#" in url:
+            raise ValueError
+        parse_broker(url)
+    except ValueError:
+        # A password that is not encoded ends up in other parts of the URL, and so in what is said about them.
+        if "#" in url or not re.fullmatch(r"[!-~]*", credentials) or re.search(r"[/?\[\]]", credentials):
+            raise ValueError("a URL with %23 for #, %2F for /, %3F for ? and so on in user and password") from None
+        raise
     return broker
 
 

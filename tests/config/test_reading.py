@@ -1,0 +1,191 @@
+"""Files, the environment and flags; chihaya's file; whatever is no configuration."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.config.support import KEYS, fault, text_fault, tree
+from udptracker.config import (
+    ConfigError,
+    Fault,
+    Loaded,
+    MemorySettings,
+    RedisSettings,
+    Settings,
+    UdpSettings,
+    dump,
+    from_tree,
+    load,
+    parse,
+)
+
+CHIHAYA = """
+chihaya:
+  announce_interval: 30m
+  min_announce_interval: 15m
+  metrics_addr: "0.0.0.0:6880"
+  http:
+    addr: "0.0.0.0:6969"
+    https_addr: ""
+    read_timeout: 5s
+    enable_keepalive: false
+  udp:
+    addr: "0.0.0.0:6969"
+    max_clock_skew: 10s
+    private_key: "paste a random string here that will be used to hmac connection IDs"
+    enable_request_timing: false
+    allow_ip_spoofing: false
+    max_numwant: 100
+    default_numwant: 50
+    max_scrape_infohashes: 50
+  storage:
+    name: memory
+    config:
+      gc_interval: 3m
+      peer_lifetime: 31m
+      shard_count: 1024
+      prometheus_reporting_interval: 1s
+  prehooks:
+    - name: interval variation
+      options:
+        modify_response_probability: 0.2
+        max_increase_delta: 60
+"""
+"""The keys of chihaya's example file."""
+
+
+def test_environment_variables() -> None:
+    body = {"udp": {"private_key": ["${A}${B}", "$${A}", "$A {A}"]}}
+    keys = [key.get_secret_value() for key in tree(body, A="1", B="2").settings.udp.private_key]
+    assert keys == ["12", "${A}", "$A {A}"]
+
+
+def test_a_variable_that_is_not_set_is_one_fault() -> None:
+    assert fault({"udp": {"addr": ["${WHERE}"]}}) == Fault(
+        "udptracker.udp.addr.0", "${WHERE}", "an environment variable that is set"
+    )
+
+
+def test_chihayas_example_works_and_says_what_is_not_served() -> None:
+    loaded = parse(CHIHAYA, {})
+    assert loaded.settings == Settings.model_validate(
+        {
+            "metrics_addr": "0.0.0.0:6880",
+            "udp": {
+                "addr": "0.0.0.0:6969",
+                "max_scrape_infohashes": 50,
+                "private_key": "paste a random string here that will be used to hmac connection IDs",
+            },
+            "storage": {"config": MemorySettings.model_validate({"peer_lifetime": "31m"})},
+        }
+    )
+    about = [warning.partition(":")[0] for warning in loaded.warnings]
+    assert about == ["chihaya.http", "chihaya.prehooks.0.name", "chihaya.udp.private_key"]
+    assert "interval_jitter" in loaded.warnings[1]
+
+
+@pytest.mark.parametrize("place", ["prehooks", "posthooks"])
+@pytest.mark.parametrize("name", ["jwt", "client approval", "torrent approval"])
+def test_hooks_that_guard_the_door_refuse_the_start(place: str, name: str) -> None:
+    refused = fault({place: [{"name": name, "options": {}}]})
+    assert (refused.path, refused.found) == (f"udptracker.{place}.0.name", repr(name))
+
+
+@pytest.mark.parametrize(
+    ("hooks", "path"), [([{"name": "jwtt"}], ".0.name"), (["jwt"], ".0.name"), ({"name": "jwt"}, ""), ("jwt", "")]
+)
+def test_other_hooks_are_refused(hooks: Any, path: str) -> None:
+    assert fault({"prehooks": hooks}).path == f"udptracker.prehooks{path}"
+
+
+def test_no_hooks_are_nothing_to_tell() -> None:
+    assert tree({"prehooks": None, "posthooks": [], "http": None}) == Loaded(Settings(), ())
+
+
+def test_peers_that_expire_before_they_come_back_are_told() -> None:
+    expiring = {"storage": {"config": {"peer_lifetime": "16m"}}}
+    (warning,) = tree(expiring).warnings
+    assert warning.startswith("udptracker.storage.config.peer_lifetime")
+    assert not tree(expiring | {"announce_interval": "15m"}).warnings
+    assert tree(expiring | {"announce_interval": "15m", "interval_jitter": "2m"}).warnings
+
+
+def test_overrides_stand_in_place_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "udptracker.yaml"
+    file.write_text("udptracker: {workers: 3, udp: {addr: ':1', max_numwant: 60}, storage: {name: redis}}")
+    loaded = load(file, {"udp.addr": [":2"], "workers": 1, "log_level": "debug"}).settings
+    assert loaded.udp == UdpSettings.model_validate({"addr": ":2", "max_numwant": 60})
+    assert (loaded.workers, loaded.log_level, loaded.storage.name) == (1, "debug", "redis")
+
+
+def test_overriding_the_store_keeps_what_both_know() -> None:
+    memory = {"storage": {"config": {"gc_interval": "1m", "shard_count": 5}}}
+    to_redis = {"storage.name": "redis", "storage.config.redis_broker": "redis://h"}
+    config = from_tree(memory, "chihaya", {}, to_redis).settings.storage.config
+    assert isinstance(config, RedisSettings)
+    assert config.gc_interval == 60.0
+    redis = {"storage": {"name": "redis", "config": {"redis_broker": "redis://h", "gc_interval": "1m"}}}
+    assert from_tree(redis, "chihaya", {}, {"storage.name": "memory"}).settings.storage.config == MemorySettings(
+        gc_interval="1m"  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("body", [{"storage": "redis"}, {"storage": {"config": ["x"]}}])
+def test_overrides_hide_no_fault_of_the_file(body: Any) -> None:
+    with pytest.raises(ConfigError):
+        from_tree(body, "udptracker", {}, {"storage.name": "redis", "storage.config.redis_broker": "redis://h"})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "found no mapping, expected one root key, udptracker or chihaya"),
+        ("[]", "found no mapping"),
+        ("{}", "found no key"),
+        ("udptrackr: {}", "found 'udptrackr'"),
+        ("udptracker: {}\nchihaya: {}", "found 'udptracker', 'chihaya'"),
+        ("udptracker: 5", "udptracker: found no mapping"),
+        ("udptracker:\n  udp: {}\n  udp: {}", "the key 'udp' a second time at line 3, column 3"),
+        ("udptracker:\n  1: {}", "the key 1, which is no text at line 2, column 3"),
+        ("udptracker: {", "expected YAML"),
+        ("udptracker: !!timestamp x", "expected YAML"),
+        ("udptracker: !!python/object:os.system {}", "expected YAML"),
+        ("udptracker:\n  announce_interval: 0x" + "f" * 5000, "found a huge number"),
+        ("udptracker: " + "[" * 5000, "expected YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration(text: str, told: str) -> None:
+    assert told in text_fault(text)
+
+
+def test_a_merged_mapping_is_no_key_a_second_time() -> None:
+    text = "udptracker: {storage: &s {name: memory}, udp: {<<: {max_numwant: 60}, max_numwant: 70}}"
+    assert parse(text, {}).settings.udp.max_numwant == 70
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.binary()
+names = st.sampled_from([name for path, _ in KEYS for name in path.split(".")] + ["http", "prehooks"]) | st.text()
+values = st.recursive(
+    scalars | st.sampled_from(["1m", "redis", "memory", ":1", "redis://[", "${HOME}", "redis://h:x/", "\u2100@"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=5),
+)
+
+
+@given(values | st.dictionaries(names, values))
+def test_any_tree_loads_or_is_refused(body: Any) -> None:
+    with contextlib.suppress(ConfigError):
+        loaded = parse(yaml.safe_dump({"udptracker": body}), {})
+        assert tree(yaml.safe_load(dump(loaded.settings))["udptracker"]).settings.udp.addr == loaded.settings.udp.addr
+
+
+@given(st.text() | st.binary() | st.text("udptracker: {}[]&*!'\"\n-|>?%@`<0x9").map("udptracker: ".__add__))
+def test_any_text_loads_or_is_refused(text: str | bytes) -> None:
+    with contextlib.suppress(ConfigError):
+        parse(text, {})
