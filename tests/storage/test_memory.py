@@ -1,14 +1,55 @@
-"""The memory store: the contract, and what is its own."""
+"""The memory store: the contract, and what is its own: random order, slices of the reaper, bytes of a peer."""
 
 from __future__ import annotations
 
+import asyncio
 import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
 
 import pytest
 
-from tests.storage.contract import LEECHER, NONE, SEEDER, STARTED, Clock, StoreContract, announce, ask, ask_all
+from tests.storage.contract import (
+    LEECHER,
+    NONE,
+    SEEDER,
+    STARTED,
+    STOPPED,
+    Clock,
+    StoreContract,
+    announce,
+    ask,
+    endpoint_of,
+    endpoints,
+)
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
+from udptracker.swarm import IPV4, IPV6, AnnounceResult
+
+_REPOSITORY: Final = Path(__file__).parents[2]
+
+_MEASURE: Final = """
+import os, random
+from tests.storage.contract import announce
+from udptracker.storage.memory import MemoryStore
+from udptracker.swarm import Role
+from udptracker.wire import Event
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+store = MemoryStore(random.Random(1).random)
+before = resident()
+for number in range(1_000_000):
+    role = Role.SEEDER if number % 10 < 6 else Role.LEECHER
+    store.apply(announce(number, role, Event.STARTED, 0, info_hash=(number * 2654435761) % 100_000 << 132))
+print((resident() - before) / 1_000_000)
+"""
 
 
 class TestMemoryStore(StoreContract):
@@ -17,3 +58,120 @@ class TestMemoryStore(StoreContract):
     @pytest.fixture
     def store(self, clock: Clock) -> PeerStore:
         return MemoryStore(random.Random(1).random, clock)
+
+
+@pytest.fixture
+def memory(clock: Clock) -> MemoryStore:
+    return MemoryStore(random.Random(2).random, clock)
+
+
+def apply(store: MemoryStore, *args: object, **options: object) -> AnnounceResult:
+    """The answer to one announce, without an event loop."""
+    result = store.apply(announce(*args, **options))  # type: ignore[arg-type]  # those of `announce`
+    assert isinstance(result, AnnounceResult)
+    return result
+
+
+class TestRandomOrder:
+    def test_newcomers_take_every_place_equally_often(self) -> None:
+        """The first of ten to come is found at each of ten places, whoever came and left after it."""
+        rng, places = random.Random(3), Counter[int]()
+        rounds = 3_000
+        for _ in range(rounds):
+            store = MemoryStore(rng.random)
+            for number in range(15):
+                apply(store, number, SEEDER, STARTED)
+            for number in range(10, 15):
+                apply(store, number, SEEDER, STOPPED)
+            everyone = endpoints(apply(store, 99, LEECHER, STARTED))
+            places[everyone.index(endpoint_of(0))] += 1
+        # Binomial with p = 1/10 and n = 3000: a standard deviation is 16.4, so six of them leave 1 in 10**8 to chance.
+        assert all(abs(places[at] - rounds / 10) < 99 for at in range(10)), places
+
+    def test_an_answer_costs_the_same_in_a_large_swarm(self) -> None:
+        """Generous, since the machine is shared: a walk over the swarm would be a thousand times slower."""
+        costs = []
+        for size in (1_000, 1_000_000):
+            store = MemoryStore(random.Random(4).random)
+            for number in range(size):
+                apply(store, number, LEECHER, STARTED, 0)
+            operations = [announce(number * 997 % size, LEECHER, NONE, 30) for number in range(2_000)]
+            costs.append(min(_seconds(store, operations) for _ in range(5)))
+        assert costs[1] < 5 * costs[0], costs
+
+
+def _seconds(store: MemoryStore, operations: list) -> float:  # type: ignore[type-arg]
+    started = time.perf_counter()
+    for operation in operations:
+        store.apply(operation)
+    return time.perf_counter() - started
+
+
+class TestReaper:
+    async def test_lets_others_run_within_five_milliseconds(self, memory: MemoryStore, clock: Clock) -> None:
+        """One huge swarm and many small ones, all of them stale: the worst there is."""
+        for number in range(100_000):
+            apply(memory, number, SEEDER, STARTED, 0)
+        for number in range(50_000):
+            apply(memory, number, LEECHER, STARTED, 0, info_hash=number % 20_000 << 140)
+        clock.advance(10)
+        reaping = asyncio.create_task(memory.reap(clock()))
+        waits: list[float] = []
+        while not reaping.done():
+            # Of this process alone: what the machine gives to others meanwhile is not the reaper's.
+            started = time.process_time()
+            await asyncio.sleep(0)
+            waits.append(time.process_time() - started)
+        assert (await reaping).peers == 150_000
+        assert len(waits) > 50
+        # A pause of the garbage collector may hit any one of them.
+        assert sorted(waits)[-3] < 0.005, sorted(waits)[-10:]
+
+    async def test_spares_who_announces_in_between(self, memory: MemoryStore, clock: Clock) -> None:
+        for number in range(20_000):
+            apply(memory, number, SEEDER, STARTED, 0)
+        cutoff = clock()
+        clock.advance(10)
+        reaping = asyncio.create_task(memory.reap(cutoff))
+        again = 0
+        for number in range(0, 20_000, 2_500):
+            await asyncio.sleep(0)
+            assert not reaping.done()
+            apply(memory, number, SEEDER, NONE, 0)
+            apply(memory, 20_000 + number, SEEDER, STARTED, 0)
+            again += 2
+        removed = (await reaping).peers + (await memory.reap(cutoff)).peers
+        assert removed >= 20_000 - again
+        assert (await memory.totals())[IPV4] == (1, again, 0)
+        assert apply(memory, 99_999, LEECHER, STARTED).seeders == again
+
+    async def test_can_be_cut_off_and_run_again(self, memory: MemoryStore, clock: Clock) -> None:
+        for number in range(20_000):
+            apply(memory, number, SEEDER, STARTED, 0, info_hash=number % 7)
+        clock.advance(10)
+        reaping = asyncio.create_task(memory.reap(clock()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        reaping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reaping
+        left = (await memory.totals())[IPV4].seeders
+        assert 0 < left < 20_000
+        assert (await memory.reap(clock())).peers == left
+        assert await memory.totals() == {IPV4: (0, 0, 0), IPV6: (0, 0, 0)}
+
+    async def test_forgets_swarms_that_are_empty(self, memory: MemoryStore, clock: Clock) -> None:
+        await ask(memory, announce(1, SEEDER, STARTED))
+        await ask(memory, announce(2, LEECHER, STARTED, info_hash=2))
+        clock.advance(10)
+        await ask(memory, announce(3, LEECHER, STARTED, info_hash=2))
+        assert (await memory.reap(clock() - 5_000_000_000)).swarms == 1
+        assert (await memory.totals())[IPV4] == (1, 0, 1)
+
+
+def test_a_peer_takes_at_most_200_bytes() -> None:
+    """1,000,000 peers in 100,000 swarms, by the resident size of a process of their own."""
+    finished = subprocess.run(
+        [sys.executable, "-c", _MEASURE], cwd=_REPOSITORY, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert 30 < float(finished.stdout) <= 200, finished.stdout

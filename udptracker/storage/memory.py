@@ -191,6 +191,7 @@ class MemoryStore(ImmediateStore):
         }
 
     async def reap(self, cutoff: int) -> ReapReport:
+        """See `PeerStore`. A stale peer that a newcomer moves behind the walk is left to the next run."""
         started = time.monotonic()
         second = (cutoff - self._epoch) // _SECOND
         removed = swarms = looked = 0
