@@ -13,6 +13,7 @@ that a chihaya node never walks over:
                                                which keeps each in Redis's compact encoding
     udptracker_stopped_IPv4_<40 hex>_<peer key>  when a peer stopped, for as long as it could be taken for alive
     udptracker_reaper                          the lease of the node that reaps
+    udptracker_ping                            written for a second to see that the server takes writes
 
 Every length but that of a count is fixed, so the commands of the hot path are one `%` on a template: a fifth of the
 cost of packing arguments one by one.
@@ -27,6 +28,7 @@ from typing import Final
 from udptracker.swarm import FAMILIES, PEER_KEY_BYTES, Role
 
 REAPER_LEASE: Final = b"udptracker_reaper"
+PING: Final = b"udptracker_ping"
 _SWARM_KEY_BYTES: Final = 47
 _STAMP_DIGITS: Final = 19
 _LETTERS: Final = {Role.SEEDER: b"S", Role.LEECHER: b"L"}

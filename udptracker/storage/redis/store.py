@@ -11,7 +11,7 @@ from typing import Final
 from hiredis import ReplyError
 
 from udptracker.storage.base import ReapReport, StoreError, StoreUnavailable
-from udptracker.storage.redis.layout import info_hash_counter, peers_counter, sum_changes
+from udptracker.storage.redis.layout import PING, info_hash_counter, peers_counter, sum_changes
 from udptracker.storage.redis.link import Replies
 from udptracker.storage.redis.reap import Walk
 from udptracker.storage.redis.replay import Replay
@@ -152,8 +152,7 @@ class RedisStore(ReplayableStore):
 
     async def ping(self) -> None:
         """A write, since a server may answer and still refuse to be written to."""
-        key = b"udptracker_ping"
-        _raise_any(await self._topology.send([segment(key, "SET", key, "1", "PX", "1000")]))
+        _raise_any(await self._topology.send([segment(PING, "SET", PING, "1", "PX", "1000")]))
 
     def _take_changes(self) -> list[Segment]:
         if not self._changes:
