@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import socket
@@ -50,18 +51,18 @@ def bind_all(settings: Settings, workers: int) -> list[list[socket.socket]]:
     Raises:
         OSError: an address cannot be bound; the message names it.
     """
-    bound: list[list[socket.socket]] = []
-    for _ in range(workers):
-        bound.append([])
-        for host, port in settings.udp.endpoints():
-            try:
-                sock = bind(host, port, share_port=workers > 1, receive_buffer=settings.udp.receive_buffer)
-            except OSError as error:
-                for sockets in bound:
-                    for other in sockets:
-                        other.close()
-                raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-            bound[-1].append(sock)
+    bound: list[list[socket.socket]] = [[] for _ in range(workers)]
+    for host, port in settings.udp.endpoints():
+        try:
+            if workers > 1:
+                # SO_REUSEPORT alone would let a second tracker in, to take half of the first one's clients.
+                bind(host, port, share_port=False, receive_buffer=settings.udp.receive_buffer).close()
+            for mine in bound:
+                mine.append(bind(host, port, share_port=workers > 1, receive_buffer=settings.udp.receive_buffer))
+        except OSError as error:
+            for sock in itertools.chain.from_iterable(bound):
+                sock.close()
+            raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     return bound
 
 
