@@ -17,7 +17,6 @@ from udptracker.load.options import LoadError, LoadOptions, parse_mix
 from udptracker.load.runner import run
 from udptracker.load.world import InfoHashes
 
-
 _NUMBERS: Final = (
     ("torrents", int, "N", "torrents in the world"),
     ("peers", int, "N", "peers in the world"),
