@@ -44,36 +44,43 @@ class Worker:
     def __init__(self, index: int, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket]) -> None:
         self.index = index
         self._arguments = (index, settings, keys, sockets)
-        self._lock = threading.Lock()
-        self._last: dict[str, Any] = {}
-        self._of_the_dead: list[dict[str, Any]] = []
+        self._lock = threading.RLock()
+        self._last: dict[str, Any] | None = None
+        self._of_the_dead: dict[str, Any] | None = None
         self.start()
 
     def start(self) -> None:
         """Start the process, for the first time or again."""
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=run_worker, args=(*self._arguments, theirs), name=f"worker {self.index}"
-        )
-        self.process.start()
-        theirs.close()
+        with self._lock:
+            self._pipe, theirs = context.Pipe()
+            self.process: BaseProcess = context.Process(
+                target=run_worker, args=(*self._arguments, theirs), name=f"worker {self.index}"
+            )
+            self.process.start()
+            theirs.close()
         self.started = time.monotonic()
 
     def snapshot(self) -> dict[str, Any] | None:
-        """The worker's counters, those of its predecessors included, so that no sum ever falls; None as in `ask`."""
-        snapshot = self.ask("snapshot")
-        if snapshot is None:
-            return None
-        self._last = snapshot
-        return {**snapshot, **merged([snapshot, *self._of_the_dead]), "store_up": snapshot["store_up"]}
+        """The worker's counters with those of its predecessors, and while it does not answer as they last were, so
+        that no sum ever falls; None if there was never an answer."""
+        with self._lock:
+            answer = self.ask("snapshot")
+            if answer is not None:
+                self._last = answer
+            last, dead = self._last, self._of_the_dead
+            if last is None or dead is None:
+                return last or dead
+            return {**last, **merged([last, dead]), "store_up": last["store_up"]}
 
     def bury(self) -> None:
         """Keep what the dead process last counted, without what it measured of itself."""
-        if self._last:
-            gauges = {"queue_depth": 0, "buffered": 0, "totals": {}}
-            self._of_the_dead = [merged([{**self._last, **gauges}, *self._of_the_dead])]
-            self._last = {}
+        with self._lock:
+            if self._last is not None:
+                kept = {**self._last, "queue_depth": 0, "buffered": 0, "totals": {}}
+                dead = self._of_the_dead
+                self._of_the_dead = kept if dead is None else {**kept, **merged([kept, dead])}
+                self._last = None
 
     def ask(self, question: str) -> Any:
         """The worker's answer to `snapshot` or `ready`; None if it is dead or does not answer in time."""
@@ -105,7 +112,7 @@ class Supervisor:
         self._workers = [Worker(index, settings, keys, mine) for index, mine in enumerate(sockets)]
 
     def snapshots(self) -> dict[str, dict[str, Any]]:
-        """The counters of every worker that answers, by its index."""
+        """The counters of every worker that has ever answered, by its index."""
         taken = {str(worker.index): worker.snapshot() for worker in self._workers}
         return {name: snapshot for name, snapshot in taken.items() if snapshot is not None}
 
