@@ -30,7 +30,7 @@ from udptracker.swarm import FAMILIES, PEER_KEY_BYTES, Role
 REAPER_LEASE: Final = b"udptracker_reaper"
 PING: Final = b"udptracker_ping"
 _SWARM_KEY_BYTES: Final = 47
-_STAMP_DIGITS: Final = 19
+STAMP_DIGITS: Final = 19
 _LETTERS: Final = {Role.SEEDER: b"S", Role.LEECHER: b"L"}
 
 
@@ -67,6 +67,14 @@ def peers_counter(family: int, role: Role) -> bytes:
 def info_hash_counter(family: int) -> bytes:
     """The key of the counter of info hashes that have seeders."""
     return b"IPv%d_infohash_count" % family
+
+
+def parse_count(reply: object) -> int:
+    """A reply to GET of a counter; one that is absent or broken is 0."""
+    try:
+        return int(reply) if isinstance(reply, bytes) else 0
+    except ValueError:
+        return 0
 
 
 def downloads_key(family: int, info_hash: bytes) -> bytes:
@@ -124,7 +132,7 @@ class RoleCommands:
             slot = b"$%d\r\n%%b\r\n" % _SWARM_KEY_BYTES
             return _template(name, _SWARM_KEY_BYTES, *lengths, open_end=open_end).replace(slot, length, 1)
 
-        self.put = on_swarm(b"HSET", peer, _STAMP_DIGITS)
+        self.put = on_swarm(b"HSET", peer, STAMP_DIGITS)
         self.drop = on_swarm(b"HDEL", peer)
         self.size = on_swarm(b"HLEN")
         self.read = self.size + on_swarm(b"HRANDFIELD", open_end=True)
@@ -132,7 +140,7 @@ class RoleCommands:
             bulk(b"HSET"),
             bulk(group(family)),
             length,
-            _STAMP_DIGITS,
+            STAMP_DIGITS,
         )
 
 

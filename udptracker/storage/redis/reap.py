@@ -22,8 +22,10 @@ from udptracker.storage.base import ReapReport, StoreUnavailable
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.layout import (
     REAPER_LEASE,
+    STAMP_DIGITS,
     group,
     info_hash_counter,
+    parse_count,
     parse_swarm_key,
     peers_counter,
 )
@@ -133,10 +135,11 @@ class Walk:
         entries: list[bytes] = []
         width, cutoff = PEER_KEY_BYTES[family], self._cutoff
         for field, value in zip(flat[::2], flat[1::2], strict=True):
-            broken = len(field) != width or not value.isdigit()
+            broken = len(field) != width or len(value) != STAMP_DIGITS or not value.isdigit()
             if broken or int(value) <= cutoff:
                 entries += (field, value)
                 self._broken += broken
+                self._peers -= broken  # what is removed counts as a peer, which this was not
         return entries
 
     async def _count(self, family: int, roles: dict[bytes, Role], found: list[int], removed: list[int]) -> None:
@@ -183,22 +186,26 @@ class Walk:
     async def _read_counters(self, counters: tuple[bytes, ...]) -> list[int]:
         await self._flush()
         replies = await self._topology.send([segment(key, "GET", key) for key in counters])
-        return [int(reply) if isinstance(reply, bytes) and reply.lstrip(b"-").isdigit() else 0 for reply in replies]
+        return list(map(parse_count, replies))
 
     async def _set_right(
         self, counters: tuple[bytes, ...], before: list[int], found: list[int], removed: list[int]
     ) -> None:
-        """Subtract what was removed, and correct what announces during the walk cannot explain."""
+        """Subtract what was removed, and correct what announces during the walk cannot explain.
+
+        A counter that cannot be added to, since it is no number, is written anew.
+        """
         after = await self._read_counters(counters)
-        corrections: list[Segment] = []
+        corrections: dict[int, Segment] = {}
         for at, key in enumerate(counters):
             churn = abs(after[at] - before[at])
             error = found[at] - (after[at] - removed[at])
             change = -removed[at] + (error if abs(error) > churn else 0)
             if change:
-                corrections.append(segment(key, "INCRBY", key, str(change)))
-        if corrections:
-            await self._topology.send(corrections)
+                corrections[at] = segment(key, "INCRBY", key, str(change))
+        replies = await self._topology.send(list(corrections.values()))
+        refused = [at for at, reply in zip(corrections, replies, strict=True) if isinstance(reply, ReplyError)]
+        await self._topology.send([segment(counters[at], "SET", counters[at], str(found[at])) for at in refused])
 
     async def _breathe(self) -> None:
         """Let announces pass, and keep the lease.

@@ -26,6 +26,7 @@ from udptracker.storage.redis.layout import (
     downloads_key,
     group,
     info_hash_counter,
+    parse_count,
     peers_counter,
     stopped_key,
     swarm_key,
@@ -432,4 +433,4 @@ def _stats(replies: list[Any]) -> Result | StoreError:
     for reply in replies:
         if isinstance(reply, ReplyError):
             return store_error(reply)
-    return [SwarmStats(replies[at], int(replies[at + 1] or 0), replies[at + 2]) for at in range(0, len(replies), 3)]
+    return [SwarmStats(replies[at], parse_count(replies[at + 1]), replies[at + 2]) for at in range(0, len(replies), 3)]

@@ -11,7 +11,7 @@ from typing import Final
 from hiredis import ReplyError
 
 from udptracker.storage.base import ReapReport, StoreError, StoreUnavailable
-from udptracker.storage.redis.layout import PING, info_hash_counter, peers_counter, sum_changes
+from udptracker.storage.redis.layout import PING, info_hash_counter, parse_count, peers_counter, sum_changes
 from udptracker.storage.redis.link import Replies
 from udptracker.storage.redis.reap import Walk
 from udptracker.storage.redis.replay import Replay
@@ -147,7 +147,7 @@ class RedisStore(ReplayableStore):
         ]
         replies = await self._topology.send([segment(key, "GET", key) for key in keys])
         _raise_any(replies)
-        numbers = [max(int(reply or 0), 0) for reply in replies]
+        numbers = [max(parse_count(reply), 0) for reply in replies]
         return {family: Totals(*numbers[at : at + 3]) for at, family in zip((0, 3), FAMILIES, strict=True)}
 
     async def ping(self) -> None:

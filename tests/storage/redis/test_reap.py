@@ -1,0 +1,295 @@
+"""The walk that expires peers on Redis: alone among nodes, against those who announce meanwhile, over broken data."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+
+import pytest
+import redis
+
+from tests.storage.contract import (
+    LEECHER,
+    NONE,
+    SECOND,
+    SEEDER,
+    STARTED,
+    STOPPED,
+    Clock,
+    announce,
+    ask,
+    ask_all,
+    hash_of,
+    peer_of,
+    scrape,
+)
+from tests.support.servers import StoreServer
+from tests.support.stores import ClockedRedisStore, counters_of, recount, redis_store, shared_contents, topology_of
+from tests.support.waiting import PATIENCE
+from udptracker.storage.base import StoreUnavailable
+from udptracker.storage.redis.layout import REAPER_LEASE
+from udptracker.storage.redis.link import Replies
+from udptracker.storage.redis.store import RedisStore
+from udptracker.storage.redis.topology import Segment, Topology
+from udptracker.swarm import FAMILIES, IPV4
+
+
+class Interposed(Topology):
+    """A topology that lets a test act right before a write that holds some bytes, once."""
+
+    one_server = True
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._marker = b""
+        self._act: Callable[[], Awaitable[object]] | None = None
+
+    def before(self, marker: bytes, act: Callable[[], Awaitable[object]]) -> None:
+        """Await `act` before the next write that holds `marker`."""
+        self._marker, self._act = marker, act
+
+    def start(self) -> None:
+        self._topology.start()
+
+    async def close(self) -> None:
+        await self._topology.close()
+
+    async def send(self, segments: Sequence[Segment]) -> Replies:
+        if self._act is not None and any(self._marker in segment.payload for segment in segments):
+            act, self._act = self._act, None
+            await act()
+        return await self._topology.send(segments)
+
+    async def infos(self) -> list[bytes]:
+        return await self._topology.infos()
+
+    def drop_links(self, reason: str) -> None:
+        self._topology.drop_links(reason)
+
+
+@pytest.fixture
+def client(store_server: StoreServer) -> Iterator[redis.Redis]:
+    with store_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def topology(store_server: StoreServer) -> Interposed:
+    return Interposed(topology_of(store_server.url))
+
+
+@pytest.fixture
+async def store(topology: Interposed, clock: Clock) -> AsyncIterator[RedisStore]:
+    store = ClockedRedisStore(topology, clock)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def fill(store: RedisStore, peers: int = 600, swarms: int = 40) -> None:
+    """Seeders and leechers in both families, half of the peers each."""
+    for family in FAMILIES:
+        for role in (SEEDER, LEECHER):
+            numbers = range(role * peers, role * peers + peers // 4)
+            await ask_all(store, [announce(n, role, STARTED, 0, info_hash=n % swarms, family=family) for n in numbers])
+    await store.totals()
+
+
+class TestLease:
+    async def test_lets_one_of_two_nodes_walk(
+        self, store: RedisStore, store_server: StoreServer, clock: Clock, client: redis.Redis
+    ) -> None:
+        await fill(store)
+        clock.advance(60)
+        async with redis_store(store_server.url, clock) as other:
+            reports = await asyncio.gather(store.reap(clock()), other.reap(clock()))
+        assert sorted(report.ran for report in reports) == [False, True]
+        assert sum(report.peers for report in reports) == 600
+        assert not client.exists(REAPER_LEASE)
+
+    async def test_of_a_dead_node_runs_out(self, store: RedisStore, client: redis.Redis) -> None:
+        client.set(REAPER_LEASE, "a node that died", px=300)
+        assert not (await store.reap(0)).ran
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if (await store.reap(0)).ran:
+                    break
+
+    async def test_lasts_longer_than_a_node_is_silent(
+        self, store: RedisStore, topology: Interposed, client: redis.Redis
+    ) -> None:
+        left: list[int] = []
+
+        async def look() -> None:
+            left.append(client.pttl(REAPER_LEASE))
+
+        topology.before(b"HSCAN", look)
+        await store.reap(0)
+        assert 25_000 < left[0] <= 30_000
+
+
+class TestMeanwhile:
+    async def test_a_peer_that_announces_between_scan_and_removal_stays(
+        self, store: RedisStore, topology: Interposed, clock: Clock, client: redis.Redis
+    ) -> None:
+        await ask_all(store, [announce(n, SEEDER, STARTED, 0) for n in range(10)])
+        cutoff = clock()
+        clock.advance(60)
+        topology.before(b"EVAL", lambda: ask(store, announce(3, SEEDER, NONE, 0)))
+        report = await store.reap(cutoff)
+        assert (report.peers, report.swarms) == (9, 0)
+        assert client.hkeys(f"IPv4_S_{hash_of(1).hex()}") == [peer_of(3)]
+        assert counters_of(client) == recount(client)
+
+    async def test_a_swarm_that_comes_alive_before_its_name_is_taken_stays(
+        self, store: RedisStore, topology: Interposed, clock: Clock, client: redis.Redis
+    ) -> None:
+        await ask(store, announce(1, SEEDER, STARTED))
+        clock.advance(60)
+        topology.before(b"KEYS[2]", lambda: ask(store, announce(2, SEEDER, NONE)))
+        report = await store.reap(clock() - SECOND)
+        assert (report.peers, report.swarms) == (1, 0)
+        assert client.hkeys("IPv4") == [f"IPv4_S_{hash_of(1).hex()}".encode()]
+        assert counters_of(client)[IPV4] == (1, 1, 0)
+
+    async def test_a_peer_that_stops_between_scan_and_removal_is_removed_once(
+        self, store: RedisStore, topology: Interposed, clock: Clock, client: redis.Redis
+    ) -> None:
+        await ask_all(store, [announce(n, LEECHER, STARTED, 0) for n in range(10)])
+        clock.advance(60)
+        topology.before(b"EVAL", lambda: ask(store, announce(3, LEECHER, STOPPED)))
+        assert (await store.reap(clock())).peers == 9
+        assert counters_of(client)[IPV4] == (0, 0, 0)
+
+    async def test_many_announces_lose_nothing(self, store: RedisStore, clock: Clock, client: redis.Redis) -> None:
+        await fill(store)
+        cutoff = clock()
+        clock.advance(60)
+        reaping = asyncio.create_task(store.reap(cutoff))
+        fresh: set[int] = set()
+        while not reaping.done():
+            numbers = [(len(fresh) * 7 + n) % 10_000 for n in range(20)]
+            await ask_all(store, [announce(n, SEEDER, NONE, 0, info_hash=n % 40) for n in numbers])
+            fresh.update(numbers)
+        await reaping
+        rows = await scrape(store, *range(40))
+        assert sum(row.seeders for row in rows) == len(fresh)
+        assert all(row.leechers == 0 for row in rows)
+        await store.reap(cutoff)
+        assert counters_of(client) == recount(client)
+
+
+class TestBrokenData:
+    async def test_is_removed_and_counted_and_stops_nothing(
+        self, store: RedisStore, clock: Clock, client: redis.Redis
+    ) -> None:
+        await ask(store, announce(1, SEEDER, STARTED))
+        await ask(store, announce(2, LEECHER, STARTED))
+        await ask(store, announce(3, SEEDER, STARTED, info_hash=9))
+        stamp = str(clock())
+        name = f"IPv4_S_{hash_of(1).hex()}"
+        for number, value in enumerate(("", "soon", "-1", "1.8e18", "9" * 20, "9" * 5_000, "\x00")):
+            client.hset(name, peer_of(100 + number), value)
+        for field in ("", "short", peer_of(1, 6), "x" * 27):
+            client.hset(name, field, stamp)
+        for broken in ("", "rubbish", "IPv6_S_" + "00" * 20, "IPv4_X_" + "00" * 20, "IPv4_S_" + "zz" * 20):
+            client.hset("IPv4", broken, stamp)
+        wrong_type = f"IPv4_L_{hash_of(7).hex()}"
+        client.set(wrong_type, "not a hash")
+        client.hset("IPv4", wrong_type, stamp)
+        report = await store.reap(clock() - SECOND)
+        values, fields, names, types = 7, 4, 5, 1
+        assert (report.peers, report.broken, report.swarms) == (0, values + fields + names + types, 0)
+        contents = shared_contents(client)
+        assert contents.pop(wrong_type.encode()) == b"not a hash"
+        assert set(contents[b"IPv4"]) == {
+            name.encode(),
+            f"IPv4_L_{hash_of(1).hex()}".encode(),
+            f"IPv4_S_{hash_of(9).hex()}".encode(),
+        }
+        assert contents[name.encode()] == {peer_of(1): stamp.encode()}
+        assert counters_of(client) == recount(client)
+        assert (await store.reap(clock() - SECOND)).broken == 0
+
+    async def test_of_another_type_fails_its_own_announce_only(self, store: RedisStore, client: redis.Redis) -> None:
+        client.set(f"IPv4_S_{hash_of(1).hex()}", "not a hash")
+        good, bad, other = await store.execute(
+            [announce(1, SEEDER, STARTED, info_hash=2), announce(1, SEEDER, STARTED), announce(2, info_hash=2)]
+        )
+        assert isinstance(bad, Exception)
+        assert not isinstance(bad, StoreUnavailable)
+        assert not isinstance(good, Exception)
+        assert not isinstance(other, Exception)
+
+
+class TestCounters:
+    @pytest.mark.parametrize("wrong", ["0", "-17", "999999", "not a number"])
+    async def test_are_set_right(self, store: RedisStore, client: redis.Redis, wrong: str) -> None:
+        await fill(store)
+        right = counters_of(client)
+        assert right == recount(client)
+        for family in FAMILIES:
+            for name in ("infohash", "S", "L"):
+                client.set(f"IPv{family}_{name}_count", wrong)
+        assert (await store.reap(0)).peers == 0
+        assert counters_of(client) == right
+        assert await store.totals() == right
+
+    async def test_that_are_broken_count_as_nothing(self, store: RedisStore, client: redis.Redis) -> None:
+        await ask(store, announce(1, SEEDER, STARTED))
+        client.set("IPv4_S_count", "not a number")
+        assert (await store.totals())[IPV4] == (1, 0, 0)
+
+
+class TestCutOff:
+    async def test_in_the_middle_it_can_be_run_again(
+        self, store: RedisStore, topology: Interposed, clock: Clock, client: redis.Redis
+    ) -> None:
+        await fill(store)
+        clock.advance(60)
+        middle = asyncio.Event()
+
+        async def stay() -> None:
+            middle.set()
+            await asyncio.Event().wait()
+
+        async def skip_one() -> None:
+            topology.before(b"EVAL", stay)
+
+        topology.before(b"EVAL", skip_one)
+        reaping = asyncio.create_task(store.reap(clock()))
+        async with asyncio.timeout(PATIENCE):
+            await middle.wait()
+        reaping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reaping
+        left = sum(totals.seeders + totals.leechers for totals in recount(client).values())
+        assert 0 < left < 600
+        report = await store.reap(clock())
+        assert (report.ran, report.peers) == (True, left)
+        assert not any(map(any, counters_of(client).values()))
+        assert not client.exists("IPv4", "IPv6")
+
+    async def test_by_the_server_it_says_so(
+        self, store: RedisStore, topology: Interposed, clock: Clock, client: redis.Redis
+    ) -> None:
+        await fill(store)
+        clock.advance(60)
+
+        async def cut() -> None:
+            topology.drop_links("cut by the test")
+
+        topology.before(b"EVAL", cut)
+        with pytest.raises(StoreUnavailable):
+            await store.reap(clock())
+        client.delete(REAPER_LEASE)  # as if it had run out
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    report = await store.reap(clock())
+                except StoreUnavailable:
+                    await asyncio.sleep(0.01)
+                else:
+                    break
+        assert report.peers == 600
+        assert not any(map(any, counters_of(client).values()))
