@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from time import monotonic_ns
 from typing import Any
 
 import pytest
@@ -214,8 +215,6 @@ def test_what_is_forgotten_is_not_counted(played: Played) -> None:
 
 def test_a_connection_id_is_renewed_in_time_and_never_used_after_a_minute(played: Played) -> None:
     # The id came "now" by the real clock, so the times here count from a moment after that.
-    from time import monotonic_ns
-
     now = monotonic_ns()
     young = played.requests(1, now + 49 * SECOND)
     assert [request[:8] for request in young] == [ID]
@@ -228,8 +227,6 @@ def test_a_connection_id_is_renewed_in_time_and_never_used_after_a_minute(played
 
 
 def test_a_refusal_makes_it_ask_for_a_new_id_once_a_second(played: Played) -> None:
-    from time import monotonic_ns
-
     transaction_id, _ = played.announced()
     played.answer(wire.encode_error(transaction_id, "bad connection ID"))
     now = monotonic_ns()
@@ -258,8 +255,6 @@ def test_a_small_lane_sends_no_packet_twice_in_a_batch(sockets: tuple[socket.soc
 
 
 def test_latency_counts_from_when_a_request_was_due(played: Played) -> None:
-    from time import monotonic_ns
-
     now = monotonic_ns()
     played.lane.send(2, now - 3 * SECOND, float(SECOND), now)
     for request in [played.tracker.recv(2000) for _ in range(2)]:

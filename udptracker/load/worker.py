@@ -26,7 +26,7 @@ from udptracker.load.world import World
 
 READY: Final = "ready"
 
-_CONNECT_PATIENCE: Final = 10 * SECOND
+_CONNECT_PATIENCE: Final = 5 * SECOND
 _PREFILL_PATIENCE: Final = 5 * SECOND
 _NAP: Final = SECOND // 20
 """The longest sleep, and how often lost requests are looked for."""
