@@ -151,9 +151,11 @@ class StandbyStore(PeerStore):
         return self._answer(batch)
 
     async def reap(self, cutoff: int) -> ReapReport:
-        if self._stand_in is not None:
-            return await self._stand_in.reap(self._stand_in.now() - (self.now() - cutoff))
-        return await self._primary.reap(cutoff)
+        stand_in = self._stand_in
+        if stand_in is None:
+            return await self._primary.reap(cutoff)
+        await self._forget_stale(cutoff)
+        return await stand_in.reap(stand_in.now() - (self.now() - cutoff))
 
     async def totals(self) -> dict[int, Totals]:
         if self._stand_in is not None:
@@ -201,6 +203,16 @@ class StandbyStore(PeerStore):
         )
         self._journal[key] = Entry(family, info_hash, peer, role, event, stamp, graduated)
         return True
+
+    async def _forget_stale(self, cutoff: int) -> None:
+        """Take out of the journal what would be stale by the time it is replayed, so that it fills with the living."""
+        journal = self._journal
+        for at, key in enumerate(list(journal)):
+            entry = journal.get(key)
+            if entry is not None and entry.stamp <= cutoff:
+                del journal[key]
+            if at % _FILL_SLICE == 0:
+                await asyncio.sleep(0)
 
     def _remember(self, batch: Sequence[Operation]) -> None:
         self._recent.append((self.now(), batch))
