@@ -67,6 +67,9 @@ _UNAVAILABLE: Final = (
 )
 """Error replies that say the server is not fit to serve, not that one command was wrong."""
 
+_SPREAD: Final = 3
+"""Announces that share a read choose from up to so many times what one of them wants, so that their answers differ."""
+
 _NOTHING: Final = AnnounceResult(0, 0, b"")
 
 _new_tuple = tuple.__new__
@@ -206,6 +209,9 @@ class Batch:
         if sample is not None:
             want_seeders = want_leechers = 0
         else:
+            if len(indexes) > 1 and not renews:
+                spread = min(len(indexes), _SPREAD)
+                want_seeders, want_leechers = want_seeders * spread, want_leechers * spread
             if want_seeders:
                 on_seeders.append(seeder.read % (hexadecimal, hexadecimal, COUNTS[want_seeders]))
             else:
