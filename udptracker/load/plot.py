@@ -34,6 +34,7 @@ def plot(report: LoadReport, path: Path) -> None:
     """
     require(path)
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     ends, elapsed = [], 0.0
     for interval in report.intervals:
@@ -49,6 +50,8 @@ def plot(report: LoadReport, path: Path) -> None:
         values = [getattr(interval.latency, name) / 1000 for interval in report.intervals]
         latencies.plot(ends, values, marker=".", label=name.replace("_", "."))
     latencies.set_yscale("log")
+    for plain in (latencies.yaxis.set_major_formatter, latencies.yaxis.set_minor_formatter):
+        plain(StrMethodFormatter("{x:g}"))
     latencies.set_ylabel("latency, ms")
     latencies.set_xlabel("seconds")
     latencies.legend()
