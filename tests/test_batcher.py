@@ -136,6 +136,15 @@ class TestBatcher:
         assert scene.store.sizes == [1, 1, 3]
         assert sorted(scene.ports) == [1, 2, 3, 4, 5]
 
+    async def test_no_more_batches_than_allowed_are_on_their_way(self) -> None:
+        scene = Scene(max_batch=1, max_in_flight=2)
+        scene.submit(1, 2, 3)
+        await scene.until_called(2)
+        await asyncio.sleep(0)
+        assert scene.store.sizes == [1, 1]
+        await scene.drain()
+        assert sorted(scene.ports) == [1, 2, 3]
+
     async def test_when_full_the_newest_is_refused(self) -> None:
         scene = Scene(max_pending=3, max_in_flight=1)
         assert scene.submit(1, 2) == [True, True]
