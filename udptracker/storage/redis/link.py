@@ -194,7 +194,7 @@ async def connect(broker: Broker, host: str, port: int, timeouts: Timeouts) -> L
             return link
     except TimeoutError:
         raise StoreUnavailable(f"{where} did not answer within {timeouts.connect:g} s") from None
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ssl.SSLError, StoreUnavailable) as error:
         raise StoreUnavailable(f"{where}: {error}") from error
     except ReplyError as error:
         raise StoreUnavailable(f"{where} refuses us: {error}") from error
