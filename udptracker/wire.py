@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import chain
 from struct import Struct
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -203,7 +204,7 @@ def encode_announce_response(
 
 def encode_scrape_response(transaction_id: int, swarms: Sequence[tuple[int, int, int]]) -> bytes:
     """`swarms` are rows of seeders, downloads, leechers."""
-    rows = b"".join([_SWARM_STATS.pack(*row) for row in swarms])
+    rows = Struct(f">{3 * len(swarms)}I").pack(*chain.from_iterable(swarms))
     return _RESPONSE_HEAD.pack(Action.SCRAPE, transaction_id) + rows
 
 

@@ -281,7 +281,8 @@ class MemoryStore(ImmediateStore):
     def _stats(self, family: int, info_hash: bytes) -> SwarmStats:
         swarm = self._shards[family][info_hash[0]].get(info_hash)
         seeders, leechers = (0, 0) if swarm is None else _sizes(swarm)
-        return SwarmStats(seeders, self._downloads[family].get(info_hash, 0), leechers)
+        downloads = self._downloads[family].get(info_hash, 0)
+        return _new_tuple(SwarmStats, (seeders, downloads, leechers))
 
     def _count(self, family: int, role: Role, change: int) -> None:
         totals = self._seeders if role is _SEEDER else self._leechers

@@ -144,6 +144,15 @@ class RoleCommands:
         )
 
 
+def _downloads_commands(family: int) -> tuple[bytes, bytes]:
+    """Templates of the key, from 4 hex digits, and of the HGET, from those and an info hash, of its downloads."""
+    key = b"udptracker_downloads_IPv%d_%%b" % family
+    length = len(downloads_key(family, bytes(20)))
+    packed = _template(b"HGET", length, 20).replace(b"$%d\r\n%%b\r\n" % length, b"$%d\r\n%b\r\n" % (length, key), 1)
+    return key, packed
+
+
+DOWNLOADS: Final = {family: _downloads_commands(family) for family in FAMILIES}
 COMMANDS: Final = {(family, role): RoleCommands(family, role) for family in FAMILIES for role in Role}
 
 

@@ -21,6 +21,7 @@ from udptracker.storage.base import StoreError, StoreUnavailable
 from udptracker.storage.redis.layout import (
     COMMANDS,
     COUNTS,
+    DOWNLOADS,
     command,
     compact_endpoints,
     downloads_key,
@@ -427,16 +428,20 @@ def _scrape_segments(scrape: ScrapeOperation) -> Iterator[Segment]:
     """Three reads for each info hash: seeders, downloads, leechers."""
     family, info_hashes = scrape
     seeder, leecher = _PAIRS[family]
+    downloads_key, downloads = DOWNLOADS[family]
     for info_hash in info_hashes:
         hexadecimal = info_hash.hex().encode()
-        downloads = downloads_key(family, info_hash)
-        yield Segment(seeder.key % hexadecimal, seeder.size % hexadecimal, 1)
-        yield Segment(downloads, command(b"HGET", downloads, info_hash), 1)
-        yield Segment(leecher.key % hexadecimal, leecher.size % hexadecimal, 1)
+        shard = hexadecimal[:4]
+        yield _new_tuple(Segment, (seeder.key % hexadecimal, seeder.size % hexadecimal, 1))
+        yield _new_tuple(Segment, (downloads_key % shard, downloads % (shard, info_hash), 1))
+        yield _new_tuple(Segment, (leecher.key % hexadecimal, leecher.size % hexadecimal, 1))
 
 
 def _stats(replies: list[Any]) -> Result | StoreError:
     for reply in replies:
         if isinstance(reply, ReplyError):
             return store_error(reply)
-    return [SwarmStats(replies[at], parse_count(replies[at + 1]), replies[at + 2]) for at in range(0, len(replies), 3)]
+    return [
+        _new_tuple(SwarmStats, (seeders, parse_count(downloads) if downloads else 0, leechers))
+        for seeders, downloads, leechers in zip(replies[::3], replies[1::3], replies[2::3], strict=True)
+    ]
