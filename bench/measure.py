@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +47,8 @@ class Measurement:
 class _Meter:
     """Reads the CPU of tracker and store after each second of a run."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, on_start: Callable[[], None]) -> None:
+        self._on_start = on_start
         self._pids = (running.pids, running.store_pids)
         self._first: list[dict[int, float]] = []
         self._requests = 0
@@ -56,6 +58,7 @@ class _Meter:
         readings = [cpu.cpu_seconds(pids) for pids in self._pids]
         if not self._first:
             self._first = readings
+            self._on_start()
             return
         self._requests += interval.answered + interval.failed
         self.spent = [cpu.spent(before, now) for before, now in zip(self._first, readings, strict=True)]
@@ -67,13 +70,20 @@ class _Meter:
         return tracker, store
 
 
-def measure(tracker: str, load: str, number: int, running: Running, options: LoadOptions) -> Measurement:
-    """Drive a running tracker from the generator's cores.
+def measure(
+    tracker: str,
+    load: str,
+    number: int,
+    running: Running,
+    options: LoadOptions,
+    on_start: Callable[[], None] = lambda: None,
+) -> Measurement:
+    """Drive a running tracker from the generator's cores; `on_start` is called once CPU is being counted.
 
     Raises:
         LoadError: it does not answer, or its answers hold no peers.
     """
-    meter = _Meter(running)
+    meter = _Meter(running, on_start)
     with pinned(running.cores.generator):
         report = run(options, meter)
     _require_peers(options)

@@ -1,0 +1,118 @@
+"""Where the microseconds of an announce go: `python -m bench.profile TRACKER`, with perf under the mixed load.
+
+Python 3.12 and later put a small piece of machine code between two of its functions that perf knows by name
+(PYTHONPERFSUPPORT). A sample is charged to the innermost Python function of its stack, with all that C does for it,
+or to the kernel if that was at work. To run under perf costs the tracker about a tenth more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from bench.loads import MIXED, load_options
+from bench.measure import Measurement, measure
+from bench.trackers import OPENTRACKER, trackers
+from udptracker.load import LoadError
+
+_SECONDS: Final = 10.0
+_SAMPLED_SECONDS: Final = 6
+_SAMPLES_PER_SECOND: Final = 700
+_STACK_BYTES: Final = 4096
+_PYTHON: Final = (3, 12)
+_SUPPORT: Final = "PYTHONPERFSUPPORT"
+
+_PARTS: Final = (
+    (r" __(?:x64_)?sys_send", "kernel: sending"),
+    (r" __(?:x64_)?sys_recv", "kernel: receiving"),
+    (r"_sys_writev?\b|ksys_write", "kernel: writing to the store"),
+    (r"_sys_read\b|ksys_read", "kernel: reading from the store"),
+    (r"\[kernel", "kernel: waiting and the rest"),
+    (r"py::\S+/udptracker/(?:endpoint|node)\.py", "endpoint: socket calls, replies"),
+    (r"py::\S+/udptracker/batcher\.py", "batcher"),
+    (r"py::\S+/udptracker/(?:tracker|policy)\.py", "tracker: decode, decide"),
+    (r"py::\S+/udptracker/(?:wire|swarm)\.py", "codec"),
+    (r"py::\S+/udptracker/connection_id\.py", "connection id"),
+    (r"py::\S+/udptracker/(?:counters|metrics)\.py", "metrics"),
+    (r"py::\S+/storage/standby\.py", "store: what the stand-in hears"),
+    (r"py::\S+/redis/link\.py", "store: link, hiredis"),
+    (r"py::\S+/redis/(?:rounds|samples)\.py", "store: plan of a batch, results"),
+    (r"py::\S+/redis/layout\.py", "store: keys, peers from replies"),
+    (r"py::\S+/udptracker/storage/", "store"),
+    (r"", "event loop"),
+)
+"""The first pattern that is found in what a sample is charged to names its part."""
+
+
+def shares(samples: str) -> dict[str, float]:
+    """The share of each part, the largest first, from the stacks that `perf script` writes, blank lines in between."""
+    counts: Counter[str] = Counter()
+    for sample in samples.split("\n\n"):
+        frames = sample.strip().splitlines()[1:]
+        if not frames:
+            continue
+        charged = next((frame for frame in frames if "py::" in frame), "")
+        if "[kernel" in frames[0]:
+            charged = "\n".join(frame for frame in frames if "[kernel" in frame)
+        counts[next(part for pattern, part in _PARTS if re.search(pattern, charged))] += 1
+    return {part: count / counts.total() for part, count in counts.most_common()}
+
+
+def profile(name: str) -> tuple[Measurement, dict[str, float]]:
+    """A tracker under the mixed load, and the share of its parts in its CPU.
+
+    Raises:
+        LoadError: the tracker does not answer, or perf cannot look at it.
+    """
+    start = trackers()[name]
+    with start(load_options(MIXED, 1, _SECONDS, 1.0)) as running, TemporaryDirectory() as directory:
+        path = Path(directory, "samples")
+        pids = ",".join(map(str, running.pids))
+        record = ["perf", "record", "--quiet", "--freq", str(_SAMPLES_PER_SECOND), "--output", str(path), "--pid", pids]
+        record += ["--call-graph", f"dwarf,{_STACK_BYTES}", "--", "sleep", str(_SAMPLED_SECONDS)]
+        outcome: list[str] = []
+        recorder = threading.Thread(target=lambda: outcome.append(_output(record)))
+        options = load_options(MIXED, running.port, _SECONDS, 1.0)
+        measured = measure(name, MIXED, 1, running, options, recorder.start)
+        recorder.join()
+        if not path.exists():
+            raise LoadError(f"perf cannot look at the tracker: {outcome[0]}")
+        samples = _output(["perf", "script", "--no-inline", "--input", str(path), "--fields", "comm,ip,sym,dso"])
+        return measured, shares(samples)
+
+
+def _output(command: list[str]) -> str:
+    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    return ended.stdout or ended.stderr.strip()
+
+
+def main() -> int:
+    """The exit status: 1 if there is nothing to profile."""
+    ours = [name for name in trackers() if name != OPENTRACKER]
+    parser = argparse.ArgumentParser(prog="python -m bench.profile", description="Where an announce's CPU goes.")
+    parser.add_argument("tracker", nargs="?", choices=ours, default=ours[0], metavar="TRACKER", help=", ".join(ours))
+    chosen = parser.parse_args()
+    if sys.version_info < _PYTHON:
+        parser.error("Python 3.12 or later is needed")
+    os.environ[_SUPPORT] = "1"
+    try:
+        measured, found = profile(chosen.tracker)
+    except (LoadError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{measured.tracker}: {measured.tracker_us:.1f} us a request, {measured.rate:,.0f} requests/s")
+    for part, share in found.items():
+        print(f"{part:40} {share:6.1%} {share * measured.tracker_us:6.2f} us")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
