@@ -15,7 +15,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from hiredis import ReplyError, pack_command
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from udptracker.storage.base import StoreUnavailable
@@ -202,7 +204,12 @@ def fixed(host: str, port: int) -> Locate:
 
 def master_of(broker: Broker, timeouts: Timeouts) -> Locate:
     """The master that the sentinels name, asked anew before each connection."""
-    options: dict[str, Any] = {"socket_timeout": timeouts.connect, "socket_connect_timeout": timeouts.connect}
+    options: dict[str, Any] = {
+        "socket_timeout": timeouts.connect,
+        "socket_connect_timeout": timeouts.connect,
+        # A sentinel that is away is asked again on the next attempt; the others are asked at once.
+        "retry": Retry(NoBackoff(), 0),
+    }
     if broker.sentinel_password:
         options |= {"username": broker.sentinel_username or None, "password": broker.sentinel_password}
     sentinel: Any = Sentinel(broker.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # as shipped
