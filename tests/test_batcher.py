@@ -124,7 +124,7 @@ class TestBatcher:
         assert sorted(scene.ports) == list(range(1, 11))
 
     async def test_behind_slow_ones_the_next_is_larger(self) -> None:
-        scene = Scene(max_in_flight=2)
+        scene = Scene(max_in_flight=2, enough=1)
         for port in (1, 2):
             scene.submit(port)
             await scene.until_called(port)
@@ -136,8 +136,22 @@ class TestBatcher:
         assert scene.store.sizes == [1, 1, 3]
         assert sorted(scene.ports) == [1, 2, 3, 4, 5]
 
+    async def test_while_one_is_on_its_way_a_few_requests_wait_for_it(self) -> None:
+        scene = Scene(enough=3)
+        scene.submit(1)
+        await scene.until_called(1)
+        scene.submit(2, 3)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert scene.store.sizes == [1]
+        scene.submit(4)
+        await scene.until_called(2)
+        assert scene.store.sizes == [1, 3]
+        await scene.drain()
+        assert scene.ports == [1, 2, 3, 4]
+
     async def test_no_more_batches_than_allowed_are_on_their_way(self) -> None:
-        scene = Scene(max_batch=1, max_in_flight=2)
+        scene = Scene(max_batch=1, max_in_flight=2, enough=1)
         scene.submit(1, 2, 3)
         await scene.until_called(2)
         await asyncio.sleep(0)
@@ -201,7 +215,7 @@ class TestBatcher:
         await asyncio.wait_for(Scene().batcher.drain(), 5.0)
 
     async def test_counts(self) -> None:
-        scene = Scene(max_batch=4)
+        scene = Scene(max_batch=4, enough=1)
         scene.submit(*range(1, 6))
         await scene.until_called(2)
         assert scene.counters.queue_depth == 5

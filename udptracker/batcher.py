@@ -79,6 +79,7 @@ class Batcher:
         max_pending: requests waiting or in flight, beyond which `submit` refuses.
         max_batch: the most requests in a batch.
         max_in_flight: the most batches on their way at once.
+        enough: requests that make a batch worth sending while another is on its way.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Batcher:
         max_pending: int = 16_384,
         max_batch: int = 512,
         max_in_flight: int = 4,
+        enough: int = 32,
     ) -> None:
         self._store = store
         self._deliver = deliver
@@ -97,6 +99,7 @@ class Batcher:
         self._max_pending = max_pending
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
+        self._enough = enough
         self._waiting: list[Request] = []
         self._in_flight: set[asyncio.Task[None]] = set()
         self._pending = 0
@@ -108,7 +111,7 @@ class Batcher:
             return False
         self._pending += 1
         self._waiting.append(request)
-        if not self._scheduled and len(self._in_flight) < self._max_in_flight:
+        if not self._scheduled and self._may_go():
             self._scheduled = True
             self._loop.call_soon(self._flush)
         return True
@@ -120,9 +123,14 @@ class Batcher:
             else:
                 await asyncio.sleep(0)
 
+    def _may_go(self) -> bool:
+        """Whether a batch is worth its cost now: alone on the way, or large enough and not too many are."""
+        in_flight = len(self._in_flight)
+        return not in_flight or (in_flight < self._max_in_flight and len(self._waiting) >= self._enough)
+
     def _flush(self) -> None:
         self._scheduled = False
-        while self._waiting and len(self._in_flight) < self._max_in_flight:
+        while self._waiting and self._may_go():
             batch = self._waiting[: self._max_batch]
             del self._waiting[: self._max_batch]
             task = self._loop.create_task(self._run(batch))
@@ -132,7 +140,7 @@ class Batcher:
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
         self._counters.queue_depth = self._pending
-        if self._waiting and not self._scheduled:
+        if self._waiting and not self._scheduled and self._may_go():
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
