@@ -9,7 +9,7 @@ from typing import Final
 from bench.cores import pinned
 from bench.trackers import Running
 from udptracker.client import NoAnswer, TrackerClient, TrackerRefused
-from udptracker.load import InfoHashes, Interval, LoadError, LoadOptions, LoadReport, cpu, run
+from udptracker.load import InfoHashes, Interval, LoadError, LoadOptions, cpu, run
 from udptracker.wire import AnnounceRequest, Event
 
 MIN_SECONDS: Final = 2.0
@@ -21,7 +21,8 @@ class Measurement:
     """CPU is in microseconds a request, latencies are in microseconds, `rate` is good answers a second.
 
     `bad` is the share of requests that were refused, answered wrongly, late or never. `generator_busy` is the share of
-    one core that the generator took: near 1, it was what limited the rate.
+    one core that the generator took: near 1, it was what limited the rate. `unsent` is the share of an open loop's
+    schedule that it gave up, since it could not keep up.
     """
 
     tracker: str
@@ -34,6 +35,7 @@ class Measurement:
     p99: int
     p99_9: int
     bad: float
+    unsent: float
     generator_us: float
     generator_busy: float
     errors: dict[str, int]
@@ -98,16 +100,12 @@ def measure(
         p50=report.latency.p50,
         p99=report.latency.p99,
         p99_9=report.latency.p99_9,
-        bad=_bad(report),
+        bad=1 - report.answered / max(1, report.requests),
+        unsent=report.unsent / max(1, report.requests + report.unsent),
         generator_us=report.generator_cpu_per_request or 0.0,
         generator_busy=report.generator_cpu / report.seconds,
         errors=report.errors,
     )
-
-
-def _bad(report: LoadReport) -> float:
-    due = report.requests + report.unsent
-    return 1 - report.answered / due if due else 1.0
 
 
 def _require_peers(options: LoadOptions) -> None:
@@ -131,6 +129,7 @@ def _require_peers(options: LoadOptions) -> None:
     try:
         with TrackerClient(4, (options.host, options.port)) as client:
             peers = client.announce(announce).peers
+            client.announce(announce._replace(event=Event.STOPPED))
     except (NoAnswer, TrackerRefused) as error:
         raise LoadError(f"an announce after the run: {error}") from error
     if not peers:

@@ -37,6 +37,7 @@ class Row:
     p99: float
     p99_9: float
     bad: float
+    unsent: float
     generator_busy: float
 
 
@@ -64,6 +65,7 @@ def rows(measured: Sequence[Measurement]) -> list[Row]:
                 p99=median(one.p99 for one in group),
                 p99_9=median(one.p99_9 for one in group),
                 bad=median(one.bad for one in group),
+                unsent=median(one.unsent for one in group),
                 generator_busy=median(one.generator_busy for one in group),
             )
         )
