@@ -1,7 +1,8 @@
 """A store that outlives its store: a stand-in in this process for the time the real one is away.
 
 While the primary answers, every batch goes to it, and is remembered: the last `max_peers` operations, cheaply, a
-reference to each batch. When it does not answer, refuses, or takes longer than `timeout`, the circuit opens. The
+reference to each batch. When it does not answer, refuses, takes longer than `timeout`, or was connected to anew (it
+may have been another process for a moment in which nobody asked), the circuit opens. The
 stand-in, a memory store, is filled with what was remembered and answers at once; every announce is also kept in a
 journal, newest state per peer. A task knocks at the primary until it answers, replays into it
 
@@ -61,6 +62,11 @@ class Entry(NamedTuple):
 class ReplayableStore(PeerStore):
     """A store that others write to as well and that can be told old news."""
 
+    @property
+    @abstractmethod
+    def connections(self) -> int:
+        """How often it has connected: after one more, another server process may answer, without what this one had."""
+
     @abstractmethod
     async def check(self) -> str:
         """Return if it takes reads and writes: a name of the server process that answers, another after a restart.
@@ -114,6 +120,7 @@ class StandbyStore(PeerStore):
         self._journal: dict[_Key, Entry] = {}
         self._stand_in: ImmediateStore | None = None
         self._identity = ""
+        self._connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def now(self) -> int:
@@ -129,6 +136,7 @@ class StandbyStore(PeerStore):
         done, _ = await asyncio.wait({opening}, timeout=_FIRST_WAIT)
         if done:
             opening.result()
+            self._connections = self._primary.connections
             self._identity = await self._primary.check()
             return
         self._fall("it does not answer yet", opening)
@@ -142,6 +150,8 @@ class StandbyStore(PeerStore):
         await self._primary.close()
 
     async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
+        if self._primary.connections != self._connections:
+            self._fall("it was connected to anew, and may have lost what it had")
         if self._stand_in is None:
             self._remember(batch)
             try:
@@ -259,16 +269,17 @@ class StandbyStore(PeerStore):
             await asyncio.sleep(knock * random.uniform(0.5, 1.0))
             knock = min(knock * 2, _LAST_KNOCK)
             try:
+                connections = self._primary.connections
                 identity = await self._bounded(self._primary.check())
                 await asyncio.sleep(random.uniform(0, _HERD_SECONDS))
-                replayed = await self._replay_all(identity)
+                replayed = await self._replay_all(identity, connections)
             except StoreUnavailable as error:
                 log.debug("the store is still away: %s", error)
                 continue
             break
         log.info("the store is back, %d peers replayed into it", replayed)
 
-    async def _replay_all(self, identity: str) -> int:
+    async def _replay_all(self, identity: str, connections: int) -> int:
         """Replay what the primary may lack; how many peers.
 
         What was known before goes first, with the circuit open. What was announced meanwhile follows with the
@@ -281,21 +292,33 @@ class StandbyStore(PeerStore):
         taken, self._journal = self._journal, {}
         entries.update(taken)
         replayed = await self._replay(entries)
+        await self._remember_entries(taken)
         late, self._journal = self._journal, {}
-        for entry in late.values():  # they are as recent as any, should the store go away again
-            self._recent.append((entry.stamp, [AnnounceOperation(*entry[:5], 0)]))
-            self._remembered += 1
-        self._identity = identity
+        self._remember_slice(list(late.values()))
+        self._identity, self._connections = identity, connections
         gone, self._stand_in = self._stand_in, None
         self._counters.store_up = 1
-        self._counters.buffered = 0
+        self._counters.buffered = len(late)
         try:
             replayed += await self._replay(late)
+            self._counters.buffered = len(self._journal)
         except StoreUnavailable as error:
             self._fall(str(error))
         if gone is not None:
             await gone.close()
         return replayed
+
+    async def _remember_entries(self, entries: dict[_Key, Entry]) -> None:
+        """Remember what was replayed as if it had been announced now: the store may be lost once more."""
+        values = list(entries.values())
+        for at in range(0, len(values), _FILL_SLICE):
+            self._remember_slice(values[at : at + _FILL_SLICE])
+            await asyncio.sleep(0)
+
+    def _remember_slice(self, entries: Sequence[Entry]) -> None:
+        """Each entry with its own time; what goes beyond the bound is forgotten by the next batch."""
+        self._recent.extend((entry.stamp, [AnnounceOperation(*entry[:5], 0)]) for entry in entries)
+        self._remembered += len(entries)
 
     def _remembered_since(self, since: int) -> dict[_Key, Entry]:
         """The newest remembered state of each peer, of batches after `since`."""

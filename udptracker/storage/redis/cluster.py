@@ -12,6 +12,7 @@ import contextlib
 import logging
 from binascii import crc_hqx
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from hiredis import Reader, ReplyError, pack_command
@@ -162,9 +163,14 @@ class Cluster(Topology):
     def _server(self, address: Address) -> Server:
         server = self._servers.get(address)
         if server is None:
-            server = self._servers[address] = Server(self._broker, fixed(*address), self._timeouts)
+            connected = partial(self._count_connection, address)
+            server = self._servers[address] = Server(self._broker, fixed(*address), self._timeouts, connected)
             server.start()
         return server
+
+    def _count_connection(self, address: Address) -> None:
+        """Those to nodes without slots say nothing about the data."""
+        self.connections += address in self._owners
 
     async def _keep_map(self) -> None:
         """Read the map of slots whenever it is stale, until it is not."""
@@ -190,8 +196,10 @@ class Cluster(Topology):
                 owners[first : last + 1] = [owner] * (last + 1 - first)
             if not any(owners):
                 continue
+            known, found = set(self._owners), set(owners)
             self._owners = owners
-            await self._forget_servers({owner for owner in owners if owner is not None})
+            self.connections += known != found
+            await self._forget_servers({owner for owner in found if owner is not None})
             return all(owners)
         return False
 

@@ -2,7 +2,7 @@
 
 First the swarm hashes of both roles and the memory of stops are asked, then only what is newest is written, by scripts
 that compare once more where the data is. What another node writes between the two, in another hash than the one that
-is written, is not seen: that is a few milliseconds on one peer, and its next announce mends it.
+is written, is found when the same is asked again: whoever comes last then sees both, and removes what is older.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.layout import (
     COMMANDS,
+    STAMP_DIGITS,
     command,
     downloads_key,
     group,
@@ -28,7 +29,8 @@ from udptracker.wire import Event
 
 
 class Replay:
-    """Commands and replies of one chunk, without I/O: `questions`, `writes`, `read`, in this order.
+    """Commands and replies of one chunk, without I/O: `questions`, `writes`, `read`, `questions`, `repairs`,
+    `read_repairs`, in this order.
 
     Args:
         entries: one for each peer.
@@ -41,6 +43,7 @@ class Replay:
         self._entries = entries
         self._stopped_milliseconds = stopped_milliseconds
         self._newest: list[Entry] = []
+        self._repaired: list[bytes] = []
 
     def questions(self) -> list[Segment]:
         """When each peer was last heard of, as a seeder, as a leecher, and as stopped."""
@@ -58,7 +61,7 @@ class Replay:
         segments: list[Segment] = []
         for at, entry in enumerate(self._entries):
             stamp = b"%d" % entry.stamp
-            times = [time for time in known[3 * at : 3 * at + 3] if time is not None and len(time) == len(stamp)]
+            times = _valid_times(known[3 * at : 3 * at + 3])
             # What is as new is most likely our own write whose reply got lost; to write it again does no harm.
             if all(time <= stamp for time in times):
                 self._newest.append(entry)
@@ -97,3 +100,24 @@ class Replay:
                 key = downloads_key(family, info_hash)
                 downloads.append(Segment(key, command(b"HINCRBY", key, info_hash, b"1"), 1))
         return downloads
+
+    def repairs(self, known: Replies) -> list[Segment]:
+        """What removes a peer from the roles in which it is older than what is `known` of it elsewhere."""
+        segments: list[Segment] = []
+        for at, (family, info_hash, peer, *_) in enumerate(self._entries):
+            times = known[3 * at : 3 * at + 3]
+            newest = max(_valid_times(times), default=b"")
+            for role, time in zip(Role, times, strict=False):
+                if time is not None and time != newest and newest:
+                    segments.append(scripts.drop_older(swarm_key(family, role, info_hash), peer, newest))
+                    self._repaired.append(peers_counter(family, role))
+        return segments
+
+    def read_repairs(self, replies: Replies) -> None:
+        """Take the replies to the repairs."""
+        self.changes += [(counter, -1) for counter, dropped in zip(self._repaired, replies, strict=True) if dropped]
+
+
+def _valid_times(times: Sequence[bytes | None]) -> list[bytes]:
+    """Those that can be compared as text: the others are absent, or broken and older than any."""
+    return [time for time in times if time is not None and len(time) == STAMP_DIGITS]

@@ -17,13 +17,14 @@ from typing import Any, Final, NamedTuple
 
 from hiredis import ReplyError
 
-from udptracker.storage.base import StoreError, StoreUnavailable
+from udptracker.storage.base import StoreError
+from udptracker.storage.redis.answers import choose, from_sample
+from udptracker.storage.redis.errors import store_error
 from udptracker.storage.redis.layout import (
     COMMANDS,
     COUNTS,
     DOWNLOADS,
     command,
-    compact_endpoints,
     downloads_key,
     group,
     info_hash_counter,
@@ -44,9 +45,8 @@ from udptracker.swarm import (
     Result,
     Role,
     ScrapeOperation,
-    compact_endpoint,
 )
-from udptracker.wire import COMPACT_BYTES, Event, SwarmStats, split_peers
+from udptracker.wire import Event, SwarmStats
 
 _SEEDER, _LEECHER = Role.SEEDER, Role.LEECHER
 _NONE, _STOPPED, _COMPLETED = Event.NONE, Event.STOPPED, Event.COMPLETED
@@ -54,32 +54,9 @@ _OTHER: Final = {_SEEDER: _LEECHER, _LEECHER: _SEEDER}
 _PAIRS: Final = {family: (COMMANDS[family, _SEEDER], COMMANDS[family, _LEECHER]) for family in FAMILIES}
 _COUNTERS: Final = {(family, role): peers_counter(family, role) for family in FAMILIES for role in Role}
 
-_UNAVAILABLE: Final = (
-    "LOADING",
-    "READONLY",
-    "OOM",
-    "MISCONF",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "NOAUTH",
-    "NOPERM",
-)
-"""Error replies that say the server is not fit to serve, not that one command was wrong."""
-
-_SPREAD: Final = 3
-"""Announces that share a read choose from up to so many times what one of them wants, so that their answers differ."""
-
 _NOTHING: Final = AnnounceResult(0, 0, b"")
 
 _new_tuple = tuple.__new__
-
-
-def store_error(error: ReplyError) -> StoreError:
-    """An error reply as the store's own: of the one operation, or of the server as a whole."""
-    text = str(error)
-    return (StoreUnavailable if text.startswith(_UNAVAILABLE) else StoreError)(text)
 
 
 _Notes = list[tuple[int, bool]]
@@ -280,7 +257,7 @@ class Batch:
                     return at
         if sample is not None:
             for index in indexes:
-                self.results[index] = _from_sample(sample, self._announce(index), self._draw)
+                self.results[index] = from_sample(sample, self._announce(index), self._draw)
             return at
         size = seeder_count + leecher_count
         if size >= LARGE_SWARM:
@@ -291,7 +268,7 @@ class Batch:
             self._samples.forget(swarm)
         for index in indexes:
             operation = self._announce(index)
-            peers = self._choose(operation, seeders, leechers) if operation.num_want else b""
+            peers = choose(operation, seeders, leechers, self._draw) if operation.num_want else b""
             self.results[index] = _new_tuple(AnnounceResult, (seeder_count, leecher_count, peers))
         return at
 
@@ -303,23 +280,6 @@ class Batch:
                 self._late.append(index)
         elif operation.event is _COMPLETED and operation.role is _SEEDER:
             self._graduated.append(index)
-
-    def _choose(self, operation: AnnounceOperation, seeders: list[bytes], leechers: list[bytes]) -> bytes:
-        """Peers for one announce out of what was read for its swarm."""
-        family, _, peer, role, _, want = operation
-        if role is _LEECHER:
-            chosen = _slice(seeders, want, self._draw)
-            if len(chosen) < want and leechers:
-                chosen = chosen + _slice(_without(leechers, peer), want - len(chosen), self._draw)
-        else:
-            chosen = _slice(_without(leechers, peer), want, self._draw)
-        if not chosen:
-            return b""
-        peers = compact_endpoints(chosen, family)
-        own = compact_endpoint(peer)
-        if own in peers:  # the same endpoint under another peer id, or the same bytes by chance
-            peers = b"".join([other for other in split_peers(peers, family) if other != own])
-        return peers
 
     def _register(self, family: int, role: Role, hexadecimal: bytes) -> None:
         packed = COMMANDS[family, role].register % (hexadecimal, self._stamp)
@@ -392,36 +352,6 @@ class Batch:
 def _joined(key: bytes, packed: list[bytes]) -> Segment:
     """Commands on one key, a reply each."""
     return Segment(key, b"".join(packed), len(packed))
-
-
-def _slice(fields: list[bytes], count: int, draw: Callable[[], float]) -> list[bytes]:
-    """`count` of the fields from a random offset on, around the end, or all."""
-    size = len(fields)
-    if count >= size:
-        return fields
-    start = int(draw() * size)
-    chosen = fields[start : start + count]
-    return chosen if len(chosen) == count else chosen + fields[: count - len(chosen)]
-
-
-def _without(fields: list[bytes], peer: bytes) -> list[bytes]:
-    if peer not in fields:
-        return fields
-    others = fields.copy()
-    others.remove(peer)
-    return others
-
-
-def _from_sample(sample: Sample, operation: AnnounceOperation, draw: Callable[[], float]) -> AnnounceResult:
-    """The answer to an announce out of its swarm's sample."""
-    want, own = operation.num_want, compact_endpoint(operation.peer)
-    peers = b""
-    if want and operation.role is _LEECHER:
-        peers = sample.seeders_pool.sample(want, own, draw)
-    room = want - len(peers) // COMPACT_BYTES[operation.family]
-    if room > 0:
-        peers += sample.leechers_pool.sample(room, own, draw)
-    return AnnounceResult(sample.seeders, sample.leechers, peers)
 
 
 def _scrape_segments(scrape: ScrapeOperation) -> Iterator[Segment]:

@@ -11,11 +11,12 @@ from typing import Final
 from hiredis import ReplyError
 
 from udptracker.storage.base import ReapReport, StoreError, StoreUnavailable
+from udptracker.storage.redis.errors import store_error
 from udptracker.storage.redis.layout import PING, info_hash_counter, parse_count, peers_counter, sum_changes
 from udptracker.storage.redis.link import Replies
 from udptracker.storage.redis.reap import Walk
 from udptracker.storage.redis.replay import Replay
-from udptracker.storage.redis.rounds import Batch, store_error
+from udptracker.storage.redis.rounds import Batch
 from udptracker.storage.redis.samples import Samples
 from udptracker.storage.redis.topology import Segment, Topology, segment
 from udptracker.storage.standby import Entry, ReplayableStore
@@ -55,6 +56,10 @@ class RedisStore(ReplayableStore):
         """Unix nanoseconds as the server had them when it was reached, carried on by this machine's steady clock."""
         return time.monotonic_ns() + self._offset
 
+    @property
+    def connections(self) -> int:
+        return self._topology.connections
+
     async def open(self) -> None:
         """Connect, waiting for the server for as long as it takes.
 
@@ -92,14 +97,17 @@ class RedisStore(ReplayableStore):
 
     async def replay(self, entries: Sequence[Entry]) -> None:
         replay = Replay(entries, self._stopped_milliseconds)
-        known = await self._topology.send(replay.questions())
-        _raise_any(known)
-        answers = await self._topology.send(replay.writes(known))
-        _raise_any(answers)
-        downloads = replay.read(answers)
+        questions = replay.questions()
+        downloads = replay.read(await self._ask(replay.writes(await self._ask(questions))))
+        await self._ask(downloads)
+        replay.read_repairs(await self._ask(replay.repairs(await self._ask(questions))))
         self._changes += replay.changes
-        if downloads:
-            _raise_any(await self._topology.send(downloads))
+
+    async def _ask(self, segments: Sequence[Segment]) -> Replies:
+        """All replies, none of them an error."""
+        replies = await self._topology.send(segments)
+        _raise_any(replies)
+        return replies
 
     async def close(self) -> None:
         with contextlib.suppress(StoreUnavailable):
@@ -145,14 +153,13 @@ class RedisStore(ReplayableStore):
                 peers_counter(family, Role.LEECHER),
             )
         ]
-        replies = await self._topology.send([segment(key, "GET", key) for key in keys])
-        _raise_any(replies)
+        replies = await self._ask([segment(key, "GET", key) for key in keys])
         numbers = [max(parse_count(reply), 0) for reply in replies]
         return {family: Totals(*numbers[at : at + 3]) for at, family in zip((0, 3), FAMILIES, strict=True)}
 
     async def ping(self) -> None:
         """A write, since a server may answer and still refuse to be written to."""
-        _raise_any(await self._topology.send([segment(PING, "SET", PING, "1", "PX", "1000")]))
+        await self._ask([segment(PING, "SET", PING, "1", "PX", "1000")])
 
     def _take_changes(self) -> list[Segment]:
         if not self._changes:

@@ -46,6 +46,9 @@ class Topology(ABC):
     one_server: ClassVar[bool]
     """Whether all keys are on one server, so that a script may touch any of them."""
 
+    connections = 0
+    """How many connections have been made: another number may mean another server process."""
+
     @abstractmethod
     def start(self) -> None:
         """Begin connecting, and connect again for ever whenever a connection is lost."""
@@ -98,12 +101,14 @@ class Server:
 
     Args:
         locate: where the server is, asked before each attempt.
+        connected: called for each connection that was made.
     """
 
-    def __init__(self, broker: Broker, locate: Locate, timeouts: Timeouts) -> None:
+    def __init__(self, broker: Broker, locate: Locate, timeouts: Timeouts, connected: Callable[[], None]) -> None:
         self._broker = broker
         self._locate = locate
         self._timeouts = timeouts
+        self._connected = connected
         self._link: Link | None = None
         self._reason = "not connected yet"
         self._task: asyncio.Task[None] | None = None
@@ -159,6 +164,7 @@ class Server:
                 continue
             if said:
                 log.info("Redis answers")
+            self._connected()
             backoff, said = _FIRST_BACKOFF, False
             await asyncio.shield(self._link.lost)
             self._link, self._reason = None, "the connection was lost"
@@ -170,7 +176,7 @@ class OneServer(Topology):
     one_server = True
 
     def __init__(self, broker: Broker, locate: Locate, timeouts: Timeouts) -> None:
-        self._server = Server(broker, locate, timeouts)
+        self._server = Server(broker, locate, timeouts, self._count_connection)
 
     def start(self) -> None:
         self._server.start()
@@ -191,6 +197,9 @@ class OneServer(Topology):
 
     def drop_links(self, reason: str) -> None:
         self._server.drop(reason)
+
+    def _count_connection(self) -> None:
+        self.connections += 1
 
 
 def fixed(host: str, port: int) -> Locate:
