@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 import redis
 
 from udptracker.storage.redis.layout import group, info_hash_counter, parse_swarm_key, peers_counter
-from udptracker.storage.redis.link import Timeouts
+from udptracker.storage.redis.link import Replies, Timeouts
 from udptracker.storage.redis.store import RedisStore
-from udptracker.storage.redis.topology import Topology
+from udptracker.storage.redis.topology import Segment, Topology
 from udptracker.storage.redis.url import parse_broker
 from udptracker.stores import make_topology
 from udptracker.swarm import FAMILIES, Role, Totals
@@ -30,6 +30,39 @@ class ClockedRedisStore(RedisStore):
 
     def now(self) -> int:
         return self._clock()
+
+
+class Interposed(Topology):
+    """A topology that lets a test act right before a write that holds some bytes, once."""
+
+    one_server = True
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._marker = b""
+        self._act: Callable[[], Awaitable[object]] | None = None
+
+    def before(self, marker: bytes, act: Callable[[], Awaitable[object]]) -> None:
+        """Await `act` before the next write that holds `marker`."""
+        self._marker, self._act = marker, act
+
+    def start(self) -> None:
+        self._topology.start()
+
+    async def close(self) -> None:
+        await self._topology.close()
+
+    async def send(self, segments: Sequence[Segment]) -> Replies:
+        if self._act is not None and any(self._marker in segment.payload for segment in segments):
+            act, self._act = self._act, None
+            await act()
+        return await self._topology.send(segments)
+
+    async def infos(self) -> list[bytes]:
+        return await self._topology.infos()
+
+    def drop_links(self, reason: str) -> None:
+        self._topology.drop_links(reason)
 
 
 def topology_of(url: str, timeouts: Timeouts = SHORT) -> Topology:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
@@ -24,47 +24,20 @@ from tests.storage.contract import (
     scrape,
 )
 from tests.support.servers import StoreServer
-from tests.support.stores import ClockedRedisStore, counters_of, recount, redis_store, shared_contents, topology_of
+from tests.support.stores import (
+    ClockedRedisStore,
+    Interposed,
+    counters_of,
+    recount,
+    redis_store,
+    shared_contents,
+    topology_of,
+)
 from tests.support.waiting import PATIENCE
 from udptracker.storage.base import StoreUnavailable
 from udptracker.storage.redis.layout import REAPER_LEASE
-from udptracker.storage.redis.link import Replies
 from udptracker.storage.redis.store import RedisStore
-from udptracker.storage.redis.topology import Segment, Topology
 from udptracker.swarm import FAMILIES, IPV4
-
-
-class Interposed(Topology):
-    """A topology that lets a test act right before a write that holds some bytes, once."""
-
-    one_server = True
-
-    def __init__(self, topology: Topology) -> None:
-        self._topology = topology
-        self._marker = b""
-        self._act: Callable[[], Awaitable[object]] | None = None
-
-    def before(self, marker: bytes, act: Callable[[], Awaitable[object]]) -> None:
-        """Await `act` before the next write that holds `marker`."""
-        self._marker, self._act = marker, act
-
-    def start(self) -> None:
-        self._topology.start()
-
-    async def close(self) -> None:
-        await self._topology.close()
-
-    async def send(self, segments: Sequence[Segment]) -> Replies:
-        if self._act is not None and any(self._marker in segment.payload for segment in segments):
-            act, self._act = self._act, None
-            await act()
-        return await self._topology.send(segments)
-
-    async def infos(self) -> list[bytes]:
-        return await self._topology.infos()
-
-    def drop_links(self, reason: str) -> None:
-        self._topology.drop_links(reason)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.storage.contract import (
     scrape,
 )
 from tests.support.servers import StoreServer
-from tests.support.stores import counters_of, recount, redis_store
+from tests.support.stores import ClockedRedisStore, Interposed, counters_of, recount, redis_store, topology_of
 from udptracker.storage.redis.layout import stopped_key
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.standby import Entry
@@ -142,6 +142,30 @@ async def test_a_peer_is_in_one_role_afterwards(store: RedisStore, clock: Clock,
     await store.replay([entry._replace(role=SEEDER, stamp=clock() - 1)])
     await store.replay([entry._replace(role=LEECHER, stamp=clock() - 2)])
     assert await scrape(store, 1) == [SwarmStats(1, 0, 0)]
+
+
+async def test_what_another_node_writes_meanwhile_is_found(
+    store_server: StoreServer, client: redis.Redis, clock: Clock, entry: Entry
+) -> None:
+    """Between the questions and the writes a peer announced in the other role to one node, and stopped at another."""
+    late = b"%d" % (clock() + 1)
+
+    async def announce_elsewhere() -> None:
+        client.hset(f"IPv4_L_{hash_of(1).hex()}", peer_of(1), late)
+        client.hset("IPv4", f"IPv4_L_{hash_of(1).hex()}", late)
+        client.incr("IPv4_L_count")
+        client.set(stopped_key(IPV4, hash_of(1), peer_of(2)), late)
+
+    topology = Interposed(topology_of(store_server.url))
+    topology.before(b"EVAL", announce_elsewhere)
+    store = ClockedRedisStore(topology, clock, remember_stops=600.0)
+    await store.open()
+    await store.replay([entry, entry._replace(peer=peer_of(2))])
+    assert await scrape(store, 1) == [SwarmStats(0, 0, 1)]
+    assert roles(client) == [LEECHER]
+    await store.reap(0)
+    assert counters_of(client)[IPV4] == recount(client)[IPV4] == (0, 0, 1)
+    await store.close()
 
 
 async def test_a_broken_time_is_older_than_any(store: RedisStore, client: redis.Redis, entry: Entry) -> None:
