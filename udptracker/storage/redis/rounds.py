@@ -54,6 +54,9 @@ _OTHER: Final = {_SEEDER: _LEECHER, _LEECHER: _SEEDER}
 _PAIRS: Final = {family: (COMMANDS[family, _SEEDER], COMMANDS[family, _LEECHER]) for family in FAMILIES}
 _COUNTERS: Final = {(family, role): peers_counter(family, role) for family in FAMILIES for role in Role}
 
+_SPREAD: Final = 3
+"""Announces that share a read choose from up to so many times what one of them wants, so that their answers differ."""
+
 _NOTHING: Final = AnnounceResult(0, 0, b"")
 
 _new_tuple = tuple.__new__
