@@ -25,6 +25,12 @@ hypothesis.settings.register_profile("udptracker", deadline=None, print_blob=Tru
 hypothesis.settings.load_profile("udptracker")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos-seconds", default=1.0, type=float, help="how long tests/chaos loads before, during and after a fault"
+    )
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[StoreServer]:
     """One Valkey 8 for the whole run; whoever uses it flushes it first."""

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
 
 import pytest
 
 from tests.conftest import StoreServers
 from tests.storage.contract import LEECHER, SEEDER, STARTED, announce, ask, scrape
-from tests.support.servers import StoreServer
+from tests.support.sentinel import Watched, info
 from tests.support.stores import SHORT, make_redis_store, redis_store
 from tests.support.waiting import PATIENCE, eventually
 from udptracker.storage.base import PeerStore, StoreUnavailable
 from udptracker.storage.redis.topology import master_of
 from udptracker.storage.redis.url import parse_broker
 from udptracker.wire import SwarmStats
-
-_SENTINEL = """\
-sentinel monitor main 127.0.0.1 {port} 1
-sentinel auth-pass main s3cret
-sentinel down-after-milliseconds main 500
-sentinel failover-timeout main 2000
-"""
-
-
-class Watched:
-    """A master, its replica and the sentinel that watches them, each asking for a password."""
-
-    def __init__(self, start: StoreServers) -> None:
-        self.master = start(("--repl-diskless-sync-delay", "0"), password="s3cret")
-        replicates = ("--replicaof", f"127.0.0.1 {self.master.port}", "--masterauth", "s3cret")
-        self.replica = start(replicates, password="s3cret")
-        eventually(lambda: _info(self.replica, "replication")["master_link_status"] == "up", "the replica to follow")
-        config = _SENTINEL.format(port=self.master.port)
-        self.sentinel = start(("--sentinel",), config=config, password="watch")
-        eventually(lambda: _info(self.sentinel, "sentinel")["master0"]["slaves"] == 1, "the replica to be known")
-
-    @property
-    def url(self) -> str:
-        return f"redis+sentinel://s3cret@127.0.0.1:1,127.0.0.1:{self.sentinel.port}/main/0?sentinel_password=watch"
-
-
-def _info(server: StoreServer, section: str) -> dict[str, Any]:
-    with server.client() as client:
-        return cast(dict[str, Any], client.info(section))
 
 
 async def until_served(store: PeerStore) -> None:
@@ -70,7 +40,7 @@ async def test_the_store_follows_a_failover(store_servers: StoreServers) -> None
         await until_served(store)
         assert await scrape(store, 1) == [SwarmStats(1, 0, 1)]
         assert await store.check() != identity
-        assert _info(watched.replica, "replication")["role"] == "master"
+        assert info(watched.replica, "replication")["role"] == "master"
 
 
 async def test_a_master_that_became_a_replica_is_left(store_servers: StoreServers) -> None:
@@ -80,7 +50,7 @@ async def test_a_master_that_became_a_replica_is_left(store_servers: StoreServer
         await ask(store, announce(1, SEEDER, STARTED))
         with watched.sentinel.client() as client:
             client.execute_command("SENTINEL", "FAILOVER", "main")
-        eventually(lambda: _info(watched.replica, "replication")["role"] == "master", "the failover")
+        eventually(lambda: info(watched.replica, "replication")["role"] == "master", "the failover")
         with watched.master.client() as client:
             client.replicaof("127.0.0.1", watched.replica.port)  # as the sentinel does, in its time
         await until_served(store)

@@ -73,7 +73,11 @@ class Cluster(Topology):
         if not all(self._owners):
             raise StoreUnavailable("some slots of the cluster have no known owner")
         owners = {owner for owner in self._owners if owner is not None}
-        return [await self._server(owner).link.call("INFO", "server") for owner in sorted(owners)]
+        try:
+            return [await self._server(owner).link.call("INFO", "server") for owner in sorted(owners)]
+        except StoreUnavailable:  # whoever takes over for it is in a newer map
+            self._stale.set()
+            raise
 
     def drop_links(self, reason: str) -> None:
         self._stale.set()

@@ -1,0 +1,152 @@
+"""One fault under load, and what must hold after it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.chaos.crowd import SWARMS, Crowd, info_hash
+from tests.support.daemon import Daemon
+from tests.support.servers import StoreServer
+from tests.support.stores import counters_of, recount, redis_store
+from tests.support.waiting import eventually
+from udptracker import wire
+from udptracker.swarm import FAMILIES, Totals
+from udptracker.wire import Event
+
+REPLAY_WINDOW: Final = 10.0
+_PROBE_PORT: Final = 60_000
+_MAX_GROWTH_BYTES: Final = 48 * 1024 * 1024
+_SETTLE_SECONDS: Final = 1.5
+
+CONFIG: Final = """\
+udptracker:
+  udp:
+    private_key: chaos
+    max_numwant: 200
+  storage:
+    name: redis
+    config:
+      gc_interval: 1h
+      redis_broker: "{url}"
+      redis_read_timeout: 500ms
+      redis_write_timeout: 500ms
+      redis_connect_timeout: 500ms
+      replay_window: 10s
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is printed of a fault."""
+
+    fault: str
+    requests: int
+    longest_silence: float
+    errors: str
+    lost: int
+
+
+class Ordeal:
+    """Trackers under a crowd, one fault, and the checks.
+
+    Args:
+        fault: its name, for the table.
+        nodes: the trackers, one worker each unless the fault is about workers.
+        rows: where the row of the table goes.
+    """
+
+    def __init__(self, fault: str, nodes: Sequence[Daemon], rows: list[Row]) -> None:
+        self._fault = fault
+        self._nodes = nodes
+        self._rows = rows
+
+    def endure(self, harm: Callable[[], None], survivors: Sequence[Daemon], seconds: float) -> None:
+        """Load for `seconds`, do harm, load until all survivors are ready and for `seconds` more; then check the peers.
+
+        `harm` breaks something, and mends it where a mend is part of the fault.
+        """
+        with Crowd([node.port for node in self._nodes]) as crowd:
+            eventually(lambda: all(peer.acknowledged is not None for peer in crowd.peers), "every peer to be in")
+            time.sleep(seconds)
+            before = {node: _resident(node) for node in survivors}
+            asked = crowd.answers
+            harm()
+            for node in survivors:
+                node.wait_until_ready()
+            time.sleep(_SETTLE_SECONDS + seconds)
+            crowd.stop()
+            lost, ghosts = self._missing(crowd, survivors)
+            errors = dict(crowd.errors)
+            shown = ", ".join(f"{count} {error}" for error, count in errors.items()) or "none"
+            self._rows.append(Row(self._fault, crowd.answers - asked, crowd.longest_silence, shown, lost))
+        assert not crowd.wrong, crowd.wrong
+        assert lost == 0
+        assert ghosts == 0
+        assert set(errors) <= {"refused by the kernel", "bad connection ID"}, errors
+        for node in survivors:
+            assert _resident(node) - before[node] < _MAX_GROWTH_BYTES, (before[node], _resident(node))
+
+    def _missing(self, crowd: Crowd, survivors: Sequence[Daemon]) -> tuple[int, int]:
+        """(peers that were told to be in and are not found, peers told to be out that are) when the window is over."""
+        inside, outside = crowd.known()
+        deadline = time.monotonic() + REPLAY_WINDOW
+        while True:
+            lost = ghosts = 0
+            for node in survivors:
+                found = _everybody(node)
+                lost += sum(len(inside[swarm] - found[swarm]) for swarm in range(SWARMS))
+                ghosts += sum(len(outside[swarm] & found[swarm]) for swarm in range(SWARMS))
+            if not lost + ghosts or time.monotonic() > deadline:
+                return lost, ghosts
+            time.sleep(0.2)
+
+
+def _everybody(node: Daemon) -> dict[int, set[bytes]]:
+    """By swarm, the endpoints that a probe is told."""
+    found = {}
+    with node.client() as client:
+        for swarm in range(SWARMS):
+            answer = client.announce(info_hash(swarm), _PROBE_PORT, num_want=200)
+            client.announce(info_hash(swarm), _PROBE_PORT, event=Event.STOPPED)
+            found[swarm] = set(wire.split_peers(answer.peers, 4)) - {client.endpoint(_PROBE_PORT)}
+    return found
+
+
+def _resident(node: Daemon) -> int:
+    """Bytes of memory of a tracker and its workers."""
+    processes = [node.pid, *map(int, Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split())]
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 for pid in processes)
+
+
+def check_counters(url: str, masters: Sequence[StoreServer]) -> None:
+    """The counters equal a full recount once a reaper has run."""
+
+    async def reaped() -> dict[int, Totals]:
+        async with redis_store(url) as store:
+            report = await store.reap(0)
+            assert report.ran
+            return await store.totals()
+
+    counted = asyncio.run(reaped())
+    if len(masters) == 1:
+        with masters[0].client() as client:
+            assert counted == counters_of(client) == recount(client)
+        return
+    sizes = dict.fromkeys(((family, role) for family in FAMILIES for role in b"SL"), 0)
+    swarms = dict.fromkeys(FAMILIES, 0)
+    for server in masters:
+        with server.client() as client:
+            for family in FAMILIES:
+                for role in b"SL":
+                    for key in client.scan_iter(
+                        match=b"IPv%d_%c_????????????????????????????????????????" % (family, role)
+                    ):
+                        sizes[family, role] += int(client.hlen(key))  # type: ignore[arg-type]  # redis-py, synchronous
+                        swarms[family] += role == ord("S")
+    expected = {f: Totals(swarms[f], sizes[f, ord("S")], sizes[f, ord("L")]) for f in FAMILIES}
+    assert counted == expected
