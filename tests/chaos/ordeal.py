@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from tests.chaos.crowd import SWARMS, Crowd, info_hash
 from tests.support.daemon import Daemon
@@ -146,7 +146,7 @@ def check_counters(url: str, masters: Sequence[StoreServer]) -> None:
                     for key in client.scan_iter(
                         match=b"IPv%d_%c_????????????????????????????????????????" % (family, role)
                     ):
-                        sizes[family, role] += int(client.hlen(key))  # type: ignore[arg-type]  # redis-py, synchronous
+                        sizes[family, role] += cast(int, client.hlen(key))
                         swarms[family] += role == ord("S")
     expected = {f: Totals(swarms[f], sizes[f, ord("S")], sizes[f, ord("L")]) for f in FAMILIES}
     assert counted == expected
