@@ -39,7 +39,7 @@ def tables(report: LoadReport) -> RenderableType:
 
 
 def _latencies(report: LoadReport) -> Table:
-    table = Table("requests", title=f"load on {report.target}")
+    table = Table("requests", title=f"load on {report.target}", padding=0)
     for heading in ("answered", "mean", "p50", "p90", "p99", "p99.9", "max"):
         table.add_column(heading, justify="right")
     rows = {**report.latency_by_kind, "all": report.latency}
