@@ -26,9 +26,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not rows:
         return
     terminalreporter.section("faults")
-    terminalreporter.line("| fault | requests | longest silence | errors | peers lost |")
-    terminalreporter.line("| --- | ---: | ---: | --- | ---: |")
+    terminalreporter.line("| fault | requests | longest silence | slowest answer | errors | peers lost |")
+    terminalreporter.line("| --- | ---: | ---: | ---: | --- | ---: |")
     for row in rows:
         terminalreporter.line(
-            f"| {row.fault} | {row.requests:,} | {row.longest_silence:.2f} s | {row.errors} | {row.lost} |"
+            f"| {row.fault} | {row.requests:,} | {row.longest_silence:.2f} s | {row.slowest_answer:.2f} s "
+            f"| {row.errors} | {row.lost} |"
         )

@@ -1,4 +1,11 @@
-"""Peers that announce all the time, and a ledger of what they were told: the load under which things are broken."""
+"""Peers that announce all the time, and a ledger of what they were told: the load under which things are broken.
+
+Who announces again after a fault is back whatever the tracker forgot. So a part of the peers falls silent before the
+fault, and another part while it is mended: these are found only if the tracker kept them.
+
+A request that was given up may still be in the air, and arrive when the tracker that was asked stands up again. A peer
+does not start, complete or stop until it is answered too: in which order datagrams arrive, no tracker can know.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from tests.support.waiting import eventually
 from udptracker import wire
 from udptracker.wire import AnnounceRequest, AnnounceResponse, ConnectResponse, ErrorResponse, Event, WireError
 
@@ -20,8 +28,10 @@ _FIRST_PORT: Final = 2_000
 _PER_SECOND: Final = 800
 _RETRY_SECONDS: Final = 0.7
 _ID_SECONDS: Final = 45.0
-_STOP_SHARE: Final = 0.02
+_STOP_SHARE: Final = 0.05
 _COMPLETE_SHARE: Final = 0.03
+_WANDER_SHARE: Final = 0.05
+_PARTS: Final = 4
 
 
 def info_hash(swarm: int) -> bytes:
@@ -31,18 +41,32 @@ def info_hash(swarm: int) -> bytes:
 
 class Peer:
     """One peer. `acknowledged` is True once it was told to be in its swarm, False once told to be out of it, and None
-    while it does not know."""
+    while it does not know. `given_up` counts requests that were sent again and may still arrive."""
 
-    __slots__ = ("acknowledged", "due", "event", "left", "port", "sent", "swarm", "transaction_id")
+    __slots__ = (
+        "acknowledged",
+        "asked",
+        "event",
+        "given_up",
+        "left",
+        "part",
+        "port",
+        "sent",
+        "swarm",
+        "tracker",
+        "transaction_id",
+    )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, tracker: int) -> None:
         self.port = _FIRST_PORT + number
         self.swarm = number % SWARMS
+        self.part = number // SWARMS % _PARTS
+        self.tracker = tracker
         self.left = number % 3
         self.event = Event.STARTED
         self.acknowledged: bool | None = None
-        self.transaction_id = 0
-        self.sent = self.due = 0.0
+        self.transaction_id = self.given_up = 0
+        self.asked = self.sent = 0.0
 
     @property
     def endpoint(self) -> bytes:
@@ -50,15 +74,19 @@ class Peer:
 
 
 class Crowd:
-    """All peers, in one thread, against trackers on ports of 127.0.0.1 that share their keys.
+    """All peers, in one thread, each from one of several sockets, which are connected to ports of 127.0.0.1.
 
-    A request that is not answered is sent again to the next tracker, as a client with several trackers does.
+    A request that is not answered is sent again from the next socket, as a client with several trackers does; now and
+    then a peer changes without a reason. A port may be given more than once, to reach all workers behind it.
     """
 
     def __init__(self, ports: Sequence[int]) -> None:
-        self.peers = [Peer(number) for number in range(PEERS)]
+        self.peers = [Peer(number, number % len(ports)) for number in range(PEERS)]
         self.answers = 0
         self.longest_silence = 0.0
+        """Seconds in which nobody was answered."""
+        self.slowest_answer = 0.0
+        """Seconds from an announce to its answer, with all that was sent again in between."""
         self.errors: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
         self._random = random.Random(7)
@@ -69,8 +97,9 @@ class Crowd:
             sock.connect(("127.0.0.1", port))
             self._sockets.append(sock)
         self._ids = [(b"", 0.0)] * len(ports)
-        self._tracker = 0
+        self._silent = 0
         self._waiting: dict[int, Peer] = {}
+        self._given_up: dict[int, Peer] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -82,6 +111,12 @@ class Crowd:
         self.stop()
         for sock in self._sockets:
             sock.close()
+
+    def hush(self) -> None:
+        """Let one more part of the peers fall silent, and return when those have the answer they wait for."""
+        hushed, self._silent = self._silent, self._silent + 1
+        members = [peer for peer in self.peers if peer.part == hushed]
+        eventually(lambda: not any(peer.transaction_id for peer in members), "peers to be answered")
 
     def stop(self) -> None:
         """Announce no more; every request on its way is answered, or given up, first."""
@@ -116,10 +151,10 @@ class Crowd:
                     sent += 1
                     peer = self.peers[next_peer % PEERS]
                     next_peer += 1
-                    if not peer.transaction_id:
+                    if not peer.transaction_id and peer.part >= self._silent:
                         self._begin(peer, now)
             for peer in [peer for peer in self._waiting.values() if now - peer.sent > _RETRY_SECONDS]:
-                self._tracker = (self._tracker + 1) % len(self._sockets)
+                self._give_up(peer)
                 self._send(peer, now)
             for key, _ in selector.select(0.005):
                 answered = self._receive(key.data)
@@ -133,7 +168,11 @@ class Crowd:
     def _begin(self, peer: Peer, now: float) -> None:
         """The next announce of a peer's life."""
         chance = self._random.random()
-        if peer.event is Event.STOPPED:
+        if peer.given_up:
+            if peer.event is Event.STOPPED:
+                return
+            peer.event = Event.NONE
+        elif peer.event is Event.STOPPED:
             peer.event, peer.left = Event.STARTED, 1
         elif peer.acknowledged is None:
             peer.event = Event.STARTED
@@ -143,24 +182,32 @@ class Crowd:
             peer.event, peer.left = Event.COMPLETED, 0
         else:
             peer.event = Event.NONE
+        if self._random.random() < _WANDER_SHARE:
+            peer.tracker = self._random.randrange(len(self._sockets))
+        peer.asked = now
         self._send(peer, now)
 
+    def _give_up(self, peer: Peer) -> None:
+        """Expect nothing of the socket that a peer used, and turn to the next."""
+        self._given_up[peer.transaction_id] = self._waiting.pop(peer.transaction_id)
+        peer.given_up += 1
+        peer.tracker = (peer.tracker + 1) % len(self._sockets)
+
     def _send(self, peer: Peer, now: float) -> None:
-        self._waiting.pop(peer.transaction_id, None)
         peer.transaction_id, peer.sent = self._random.randrange(1, 2**32), now
         self._waiting[peer.transaction_id] = peer
-        connection_id, made = self._ids[self._tracker]
+        connection_id, made = self._ids[peer.tracker]
         if now - made > _ID_SECONDS:
-            self._put(wire.encode_connect_request(peer.transaction_id))
+            self._put(peer.tracker, wire.encode_connect_request(peer.transaction_id))
             return
         request = AnnounceRequest(
             info_hash(peer.swarm), b"-CH0001-%012d" % peer.port, 0, peer.left, 0, peer.event, bytes(4), 0, 50, peer.port
         )
-        self._put(wire.encode_announce_request(connection_id, peer.transaction_id, request))
+        self._put(peer.tracker, wire.encode_announce_request(connection_id, peer.transaction_id, request))
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, tracker: int, data: bytes) -> None:
         try:
-            self._sockets[self._tracker].send(data)
+            self._sockets[tracker].send(data)
         except OSError:  # refused by a tracker that is dead: the retry goes to the next
             self.errors["refused by the kernel"] += 1
 
@@ -182,7 +229,10 @@ class Crowd:
                 continue
             peer = self._waiting.pop(response.transaction_id, None)
             if peer is None:
-                continue  # late: its request was sent again
+                late = self._given_up.pop(response.transaction_id, None)
+                if late is not None:
+                    late.given_up -= 1
+                continue
             if isinstance(response, ConnectResponse):
                 self._ids[tracker] = (response.connection_id, time.monotonic())
                 self._send(peer, time.monotonic())
@@ -197,8 +247,9 @@ class Crowd:
                 self._send(peer, time.monotonic())
 
     def _take(self, peer: Peer, response: AnnounceResponse) -> None:
-        peer.transaction_id = 0
         peer.acknowledged = peer.event is not Event.STOPPED
+        peer.transaction_id = 0
+        self.slowest_answer = max(self.slowest_answer, time.monotonic() - peer.asked)
         endpoints = wire.split_peers(response.peers, 4)
         others = {other.endpoint for other in self.peers[peer.swarm :: SWARMS]} - {peer.endpoint}
         if not peer.acknowledged and endpoints:

@@ -5,13 +5,13 @@ The short form takes a few seconds a fault; `--chaos-seconds 60` makes each of t
 
 from __future__ import annotations
 
-import asyncio
 import os
-import random
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -22,16 +22,13 @@ from tests.support.cluster import StoreCluster
 from tests.support.daemon import Daemon
 from tests.support.sentinel import Watched, info
 from tests.support.servers import StoreServer
-from tests.support.stores import make_redis_store
 from tests.support.waiting import eventually
-from udptracker.connection_id import ConnectionIds
-from udptracker.counters import Counters
-from udptracker.policy import Policy
-from udptracker.swarm import IPV4, AnnounceOperation, Role, pack_peer_v4
-from udptracker.tracker import Tracker
-from udptracker.wire import Event
 
 Node = Callable[..., Daemon]
+
+_HERE: Final = Path(__file__).parent
+_REFUSED: Final = 'udptracker_refusals_total{reason="bad connection ID"}'
+_RUNS: Final = "udptracker_reaper_runs_total"
 
 
 @pytest.fixture
@@ -46,10 +43,30 @@ def node(daemons: Daemons) -> Node:
     return start
 
 
+def workers_of(tracker: Daemon) -> list[int]:
+    """The process ids of its two workers."""
+    children = Path(f"/proc/{tracker.pid}/task/{tracker.pid}/children").read_text().split()
+    workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    return workers
+
+
+def metric(tracker: Daemon, name: str) -> float:
+    """What one of its metrics says, 0 if it is not there."""
+    lines = (line.rpartition(" ") for line in tracker.get("/metrics")[1].splitlines())
+    return next((float(value) for found, _, value in lines if found == name), 0.0)
+
+
+def exceeds(tracker: Daemon, name: str, value: float) -> bool:
+    """Whether one of its metrics is above a value."""
+    return metric(tracker, name) > value
+
+
 def test_a_node_is_killed(node: Node, store_servers: StoreServers, rows: list[Row], seconds: float) -> None:
     server = store_servers()
     first, second = node(server.url), node(server.url)
-    Ordeal("kill -9 of a node, another goes on", [first, second], rows).endure(first.kill, [second], seconds)
+    ordeal = Ordeal("kill -9 of a node, another goes on", [first, second], rows, errors={"refused by the kernel"})
+    ordeal.endure(first.kill, [second], seconds)
     check_counters(server.url, [server])
 
 
@@ -71,14 +88,27 @@ def test_a_worker_is_killed(node: Node, store_servers: StoreServers, rows: list[
     tracker = node(server.url, "--workers", "2")
 
     def harm() -> None:
-        children = Path(f"/proc/{tracker.pid}/task/{tracker.pid}/children").read_text().split()
-        workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        assert len(workers) == 2
-        for pid in workers:  # whichever the crowd's sockets were given to
+        for pid in workers_of(tracker):
             os.kill(pid, signal.SIGKILL)
 
-    Ordeal("kill -9 of both workers", [tracker], rows).endure(harm, [tracker], seconds)
+    Ordeal("kill -9 of both workers", [tracker], rows, sockets=8).endure(harm, [tracker], seconds)
     assert tracker.log.count("died (signal SIGKILL), starting it again") == 2
+    check_counters(server.url, [server])
+
+
+def test_a_worker_stands_still(node: Node, store_servers: StoreServers, rows: list[Row], seconds: float) -> None:
+    server = store_servers()
+    tracker = node(server.url, "--workers", "2")
+
+    def harm() -> None:
+        victim = workers_of(tracker)[0]
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            eventually(lambda: tracker.get("/readyz")[0] == 503, "the parent to notice")
+        finally:
+            os.kill(victim, signal.SIGCONT)
+
+    Ordeal("SIGSTOP of one of two workers", [tracker], rows, sockets=8).endure(harm, [tracker], seconds)
     check_counters(server.url, [server])
 
 
@@ -187,30 +217,25 @@ def test_a_connection_breaks(
         check_counters(server.url, [server])
 
 
-async def test_the_wall_clock_jumps(valkey: StoreServer, monkeypatch: pytest.MonkeyPatch, rows: list[Row]) -> None:
-    """Nobody expires, since stores do not look at the wall clock; clients are told to connect anew, and can."""
-    store = make_redis_store(valkey.url)
-    await store.open()
-    peer = pack_peer_v4(b"-CH0001-000000000001", 7001, bytes([127, 0, 0, 1]))
-    announce = AnnounceOperation(IPV4, bytes(20), peer, Role.SEEDER, Event.STARTED, 0)
-    await store.execute([announce])
-    tracker = Tracker(ConnectionIds([b"chaos"]), Policy(), random.random, Counters())
-    real = time.time()
-    connect = bytes.fromhex("0000041727101980") + bytes(4) + b"abcd"
-    for jump in (36_000.0, -36_000.0):
-        monkeypatch.setattr(time, "time", lambda jump=jump: real + jump)
-        monkeypatch.setattr(time, "time_ns", lambda jump=jump: int((real + jump) * 1e9))
-        report = await store.reap(store.now() - 1_800 * 1_000_000_000)
-        assert (report.ran, report.peers) == (True, 0)
-        answer = tracker.receive(connect, "127.0.0.1", real + jump)
-        assert isinstance(answer, bytes)
-        scrape = answer[8:16] + (2).to_bytes(4, "big") + b"abcd" + bytes(20)
-        assert not isinstance(tracker.receive(scrape, "127.0.0.1", real + jump), bytes)
-        refused = tracker.receive(scrape, "127.0.0.1", real)
-        assert isinstance(refused, bytes)
-        assert b"bad connection ID" in refused
-    monkeypatch.undo()
-    assert (await store.totals())[IPV4].seeders == 1
-    await store.close()
-    await asyncio.sleep(0)
-    rows.append(Row("the wall clock jumps by 10 h, back and forth", 3, 0.0, "none", 0))
+def test_the_wall_clock_jumps(daemons: Daemons, store_servers: StoreServers, rows: list[Row], seconds: float) -> None:
+    """Nobody expires, though the reaper runs all the time; clients are told to connect anew, and can."""
+    server = store_servers()
+    tracker = daemons(
+        None,
+        config=CONFIG.format(url=server.url).replace("gc_interval: 1h", "gc_interval: 300ms"),
+        hosts=["127.0.0.1"],
+        arguments=("--workers", "1"),
+        environment={"PYTHONPATH": os.pathsep.join(map(str, (_HERE / "clock", _HERE.parents[1])))},
+    )
+
+    def harm() -> None:
+        for jump in (signal.SIGUSR1, signal.SIGUSR2):
+            refused = metric(tracker, _REFUSED)
+            tracker.signal(jump)
+            eventually(partial(exceeds, tracker, _REFUSED, refused), "old connection ids to be refused")
+            eventually(partial(exceeds, tracker, _RUNS, metric(tracker, _RUNS) + 1), "the reaper to run")
+        assert metric(tracker, "udptracker_reaper_removed_peers_total") == 0
+
+    ordeal = Ordeal("the wall clock jumps by 10 h, and back", [tracker], rows, errors={"bad connection ID"})
+    ordeal.endure(harm, [tracker], seconds)
+    check_counters(server.url, [server])
