@@ -150,6 +150,21 @@ class TestTheEnd:
         groups = {os.getpgid(pid) for pid in workers_of(daemon)}
         assert os.getpgid(daemon.pid) not in groups
 
+    @pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3])
+    def test_ctrl_c_on_a_terminal_while_it_starts(self, delay: float, tmp_path: Path, valkey: StoreServer) -> None:
+        """It goes to the parent's whole group, so many seconds after the first worker was born."""
+        with Daemon(tmp_path, valkey.url, arguments=["--workers", str(WORKERS)]) as daemon:
+            daemon.start(wait=False)
+            eventually(lambda: workers_of(daemon), "the first worker", every=0.001)
+            time.sleep(delay)
+            pids = workers_of(daemon)
+            group = os.getpgid(daemon.pid)
+            for pid in (daemon.pid, *(pid for pid in pids if os.getpgid(pid) == group)):
+                os.kill(pid, signal.SIGINT)
+            assert daemon.wait() == 0
+            assert not any(map(runs, pids))
+            assert "Traceback" not in daemon.log
+
     @pytest.mark.slow
     def test_one_that_stands_still_is_killed_within_a_bound(self, daemon: Daemon) -> None:
         pids = workers_of(daemon)

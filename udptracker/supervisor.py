@@ -27,12 +27,14 @@ from udptracker import logs
 from udptracker.config import Settings
 from udptracker.metrics import merged
 from udptracker.node import DRAIN_SECONDS, Node, until_told_to_stop
+from udptracker.spawning import signals_held, take_signals
 from udptracker.storage.base import StoreError
 
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS: Final = 2 * DRAIN_SECONDS + 2
 """The most that the parent waits for its workers to end by themselves."""
+_ENDINGS: Final = (signal.SIGTERM, signal.SIGINT)
 _ANSWER_SECONDS: Final = 2.0
 _SHORT_LIFE: Final = 1.0
 """A worker that lived for less is restarted only after this many seconds more."""
@@ -57,7 +59,8 @@ class Worker:
             self.process: BaseProcess = context.Process(
                 target=run_worker, args=(*self._arguments, theirs), name=f"worker {self.index}"
             )
-            self.process.start()
+            with signals_held():
+                self.process.start()
             theirs.close()
         self.started = time.monotonic()
 
@@ -103,12 +106,15 @@ class Worker:
 
 
 class Supervisor:
-    """See the module. `run` blocks until the tracker has ended."""
+    """See the module. From its start on SIGTERM and SIGINT are noted for `run`, which blocks until one has come."""
 
     def __init__(self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[Sequence[socket.socket]]) -> None:
         self._signals, self._wake = socket.socketpair()
         for end in (self._signals, self._wake):
             end.setblocking(False)
+        self._previous_wake = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for number in _ENDINGS:
+            signal.signal(number, lambda *_: None)
         self._workers = [Worker(index, settings, keys, mine) for index, mine in enumerate(sockets)]
 
     def snapshots(self) -> dict[str, dict[str, Any]]:
@@ -132,16 +138,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Keep the workers alive until a signal says to stop; the exit status."""
-        previous = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        try:
-            while not self._told():
-                self._restart_dead()
-        finally:
-            signal.set_wakeup_fd(previous)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._kill_now)
+        while not self._told():
+            self._restart_dead()
         return 0
 
     def _told(self) -> bool:
@@ -163,7 +161,10 @@ class Supervisor:
             worker.start()
 
     def end(self) -> None:
-        """End the workers, within a bound."""
+        """End the workers, within a bound; a signal that comes meanwhile kills them."""
+        signal.set_wakeup_fd(self._previous_wake)
+        for number in _ENDINGS:
+            signal.signal(number, self._kill_now)
         for worker in self._workers:
             worker.stop(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
@@ -185,7 +186,8 @@ def run_worker(
     index: int, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket], pipe: Connection
 ) -> None:
     """The whole life of a worker process."""
-    os.setpgrp()  # the terminal's Ctrl-C is for the parent, which tells us in its own time
+    take_signals()
+    os.setpgrp()  # from now on the terminal's Ctrl-C is for the parent alone
     logs.configure(settings.log_level, f"worker {index}: ")
     with contextlib.suppress(StoreError):  # said in the log already
         uvloop.run(_work(index, settings, keys, sockets, pipe))

@@ -198,17 +198,26 @@ def test_the_command_refuses(arguments: list[str], status: int, words: str, tmp_
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_ends_all_its_processes(daemon: Daemon, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.5])
+def test_ctrl_c_ends_all_its_processes_at_any_time(delay: float, daemon: Daemon, tmp_path: Path) -> None:
+    """A terminal sends it to the whole group: here so many seconds after the first process was born."""
     with subprocess.Popen(
         [sys.executable, "-m", "udptracker", "load", f"udp://127.0.0.1:{daemon.port}", "--duration", "60"],
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         cwd=tmp_path,
+        start_new_session=True,
     ) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        pids = eventually(lambda: children.read_text().split(), "the generator's processes")
-        process.send_signal(signal.SIGINT)
+        eventually(lambda: children_of(process.pid), "the generator's processes", every=0.001)
+        time.sleep(delay)
+        pids = children_of(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=20)
+        assert errors == b"udptracker: interrupted\n"
         assert process.returncode == 130
-        assert b"Traceback" not in errors
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "them to be gone")
+
+
+def children_of(pid: int) -> list[str]:
+    """The process ids of its children."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

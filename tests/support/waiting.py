@@ -13,8 +13,6 @@ T = TypeVar("T")
 PATIENCE: Final = 20.0
 """Seconds after which a test gives up on what should take a fraction of one: a busy machine is no failure."""
 
-_POLL_SECONDS: Final = 0.01
-
 _PORTS: Final = range(10000, 22000)
 """Below the kernel's ephemeral ports, so that no client socket takes one in between; a Redis cluster node's bus,
 10000 above its port, stays below them too."""
@@ -24,13 +22,14 @@ class Expired(AssertionError):
     """What was waited for did not happen in time."""
 
 
-def eventually(probe: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+def eventually(probe: Callable[[], T], what: str, timeout: float = PATIENCE, every: float = 0.01) -> T:
     """The first true value that `probe` returns.
 
     Args:
         probe: called until it returns something true.
         what: names what is waited for, in the failure.
         timeout: seconds.
+        every: seconds between two calls.
 
     Raises:
         Expired: it never did.
@@ -42,7 +41,7 @@ def eventually(probe: Callable[[], T], what: str, timeout: float = PATIENCE) -> 
             return value
         if time.monotonic() > deadline:
             raise Expired(f"waited {timeout:.0f} s for {what}; the last answer was {value!r}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(every)
 
 
 def free_port() -> int:

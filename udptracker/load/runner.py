@@ -16,6 +16,7 @@ from udptracker.load.options import LoadError, LoadOptions, refuse_strangers
 from udptracker.load.report import Interval, LoadReport
 from udptracker.load.tally import Tally
 from udptracker.load.worker import READY, work
+from udptracker.spawning import signals_held
 
 _HEAD_START: Final = 0.05
 """Seconds from the word to start to the start, for it to reach all workers."""
@@ -130,13 +131,14 @@ def _workers(options: LoadOptions, family: int, target: tuple[str, int]) -> Iter
     context = get_context("spawn")
     processes, pipes = [], []
     try:
-        for place in range(options.processes):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(options, family, target, place, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            processes.append(process)
-            pipes.append(ours)
+        with signals_held():
+            for place in range(options.processes):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=work, args=(options, family, target, place, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                processes.append(process)
+                pipes.append(ours)
         yield pipes
         for process in processes:
             process.join(_GOODBYE_PATIENCE)

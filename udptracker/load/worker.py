@@ -8,7 +8,6 @@ answers that came after the end, and None.
 from __future__ import annotations
 
 import gc
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -23,6 +22,7 @@ from udptracker.load.lane import SECOND, Lane
 from udptracker.load.options import LoadError, LoadOptions, source_addresses
 from udptracker.load.tally import Tally
 from udptracker.load.world import World
+from udptracker.spawning import take_signals
 
 READY: Final = "ready"
 
@@ -45,7 +45,7 @@ _RECEIVE_BUFFER: Final = 4 << 20
 
 def work(options: LoadOptions, family: int, target: tuple[str, int], place: int, pipe: Connection) -> None:
     """The life of worker number `place`, in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent ends us
+    take_signals()
     with ExitStack() as stack:
         try:
             worker = Worker(options, family, target, place, stack)
