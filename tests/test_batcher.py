@@ -21,18 +21,21 @@ from udptracker.wire import Action, Event
 INFO_HASH = bytes(range(20))
 
 
-class Nobody:
-    """Who brought the requests of these tests, and needs no reply."""
+class Asker:
+    """Who brought a request, and the reply it got."""
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[bytes, tuple[Any, ...], int]] = []
 
     def reply(self, data: bytes, addr: tuple[Any, ...], arrived: int) -> None:
-        raise AssertionError("the executor delivers, it does not reply")
+        self.replies.append((data, addr, arrived))
 
 
-def request(port: int) -> Request:
-    """An announce of a leecher on this port, which is its transaction id, too."""
+def request(port: int, asker: Asker | None = None) -> Request:
+    """An announce of a leecher on this port, which is its transaction id, too, and one less than when it arrived."""
     peer = bytes(20) + port.to_bytes(2, "big") + bytes((127, 0, 0, 1))
     operation = AnnounceOperation(IPV4, INFO_HASH, peer, Role.LEECHER, Event.NONE, 50)
-    return Pending(operation, port, Action.ANNOUNCE), Nobody(), ("127.0.0.1", port), 0
+    return Pending(operation, port, Action.ANNOUNCE), asker or Asker(), ("127.0.0.1", port), port + 1
 
 
 class GatedStore(PeerStore):
@@ -77,19 +80,21 @@ class GatedStore(PeerStore):
 
 
 class Scene:
-    """A batcher over a gated store, and what it has delivered: (port, result)."""
+    """A batcher over a gated store, who asks it, and what results it made replies of: (port, result)."""
 
     def __init__(self, **bounds: int) -> None:
         self.counters = Counters()
         self.store = GatedStore()
         self.delivered: list[tuple[int, Result | StoreError]] = []
-        self.batcher = Batcher(self.store, self.deliver, self.counters, **bounds)
+        self.asker = Asker()
+        self.batcher = Batcher(self.store, self.respond, self.counters, **bounds)
 
-    def deliver(self, delivered: Request, result: Result | StoreError) -> None:
-        self.delivered.append((delivered[0].transaction_id, result))
+    def respond(self, pending: Pending, result: Result | StoreError) -> bytes:
+        self.delivered.append((pending.transaction_id, result))
+        return b"%d" % pending.transaction_id
 
     def submit(self, *ports: int) -> list[bool]:
-        return [self.batcher.submit(request(port)) for port in ports]
+        return [self.batcher.submit(request(port, self.asker)) for port in ports]
 
     async def until_called(self, times: int) -> None:
         """Return when the store has been given this many batches; what else was due has run by then."""
@@ -113,6 +118,7 @@ class TestBatcher:
         await scene.drain()
         assert scene.store.sizes == [3]
         assert scene.ports == [1, 2, 3]
+        assert scene.asker.replies == [(b"%d" % port, ("127.0.0.1", port), port + 1) for port in (1, 2, 3)]
         counts = [result.leechers for _, result in scene.delivered if isinstance(result, AnnounceResult)]
         assert counts == [1, 2, 3]
 
@@ -236,15 +242,22 @@ class BrokenStore(MemoryStore):
 class TestDirect:
     def direct(self, store: ImmediateStore, counters: Counters) -> tuple[Direct, list[Result | StoreError]]:
         delivered: list[Result | StoreError] = []
-        return Direct(store, lambda _, result: delivered.append(result), counters), delivered
 
-    async def test_delivers_before_it_returns(self) -> None:
+        def respond(pending: Pending, result: Result | StoreError) -> bytes:
+            delivered.append(result)
+            return b"reply"
+
+        return Direct(store, respond, counters), delivered
+
+    async def test_answers_before_it_returns(self) -> None:
+        asker = Asker()
         direct, delivered = self.direct(MemoryStore(random.random), Counters())
-        assert direct.submit(request(1))
+        assert direct.submit(request(1, asker))
         assert [type(result) for result in delivered] == [AnnounceResult]
+        assert asker.replies == [(b"reply", ("127.0.0.1", 1), 2)]
         await direct.drain()
 
-    def test_a_failure_is_delivered_and_counted(self) -> None:
+    def test_a_failure_is_answered_and_counted(self) -> None:
         counters = Counters()
         direct, delivered = self.direct(BrokenStore(random.random), counters)
         assert direct.submit(request(1))

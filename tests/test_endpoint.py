@@ -16,16 +16,15 @@ from udptracker import wire
 from udptracker.batcher import Direct, Request
 from udptracker.connection_id import ConnectionIds
 from udptracker.counters import Counters
-from udptracker.endpoint import DatagramSocket, UdpEndpoint, WildcardDatagramSocket, bind, listen
+from udptracker.endpoint import DatagramSocket, UdpEndpoint, WildcardDatagramSocket, bind, listen, since_boot
 from udptracker.policy import Policy
-from udptracker.storage.base import StoreError
 from udptracker.storage.memory import MemoryStore
-from udptracker.swarm import Result
 from udptracker.tracker import Tracker
 from udptracker.wire import AnnounceResponse, ConnectResponse, Event, ScrapeResponse
 
 BUFFER = 1 << 18
 NOW = 1_700_000_000.0
+SECOND = 1_000_000_000
 INFO_HASH = bytes(range(20))
 CONNECT = wire.encode_connect_request(7)
 
@@ -37,13 +36,9 @@ class Served:
         self.counters = Counters()
         self.ids = ConnectionIds([b"secret"])
         self.tracker = Tracker(self.ids, Policy(), random.random, self.counters)
-        self.executor = Direct(MemoryStore(random.random), self.deliver, self.counters)
+        self.executor = Direct(MemoryStore(random.random), self.tracker.respond, self.counters)
         self.full = False
         self.transports: list[DatagramSocket] = []
-
-    def deliver(self, request: Request, result: Result | StoreError) -> None:
-        pending, endpoint, addr, arrived = request
-        endpoint.reply(self.tracker.respond(pending, result), addr, arrived)
 
     def submit(self, request: Request) -> bool:
         return not self.full and self.executor.submit(request)
@@ -216,6 +211,32 @@ class TestDatagrams:
         assert seen[0] < 200
         assert sum(served.counters.durations.counts) == 200
         assert served.counters.bytes_out == 200 * 16
+
+
+class TestStandingStill:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+    async def test_what_came_meanwhile_is_dropped(self, served: Served, client: Clients, host: str) -> None:
+        asking = client("127.0.0.1", served.on(host))
+        for _ in range(3):
+            asking.send(CONNECT)
+        transport = served.transports[0]
+        transport.beat(since_boot() + 16 * SECOND)
+        assert served.counters.dropped == {"stale": 3}
+        assert await asking.connect(), "what comes afterwards is answered"
+        assert served.counters.requests[0] == 1
+
+    async def test_not_after_a_moment(self, served: Served, client: Clients) -> None:
+        asking = client("127.0.0.1", served.on("127.0.0.1"))
+        asking.send(CONNECT)
+        served.transports[0].beat(since_boot() + 14 * SECOND)
+        assert (await asking.answer())[0]
+        assert not served.counters.dropped
+
+    async def test_not_before_a_closed_socket(self, served: Served) -> None:
+        served.on("127.0.0.1")
+        served.close()
+        served.transports[0].beat(since_boot() + 16 * SECOND)
+        assert not served.counters.dropped
 
 
 class TestWhatCannotBeSent:

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udptracker.swarm import FAMILIES, IPV4, IPV6, PEER_KEY_BYTES, Role, compact_endpoint, pack_peer_v4, pack_peer_v6
+from udptracker.swarm import (
+    FAMILIES,
+    IPV4,
+    IPV6,
+    PEER_KEY_BYTES,
+    Role,
+    compact_endpoint,
+    pack_peer_v4,
+    pack_peer_v6,
+    without_endpoint,
+)
 from udptracker.wire import COMPACT_BYTES
 
 PEER_ID = b"-UT0001-abcdefghijkl"
@@ -32,6 +42,18 @@ def test_an_endpoint_is_address_then_port(family: int, data: st.DataObject) -> N
     endpoint = compact_endpoint(pack(PEER_ID, port, address))
     assert endpoint == address + port.to_bytes(2, "big")
     assert len(endpoint) == COMPACT_BYTES[family]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@given(st.data())
+def test_an_endpoint_is_taken_out_of_joined_ones_only_where_it_is_one(family: int, data: st.DataObject) -> None:
+    width = COMPACT_BYTES[family]
+    few_bytes = st.sampled_from([b"\0", b"\1"])  # so that the same bytes also lie across two endpoints
+    endpoint = st.lists(few_bytes, min_size=width, max_size=width).map(b"".join)
+    endpoints = data.draw(st.lists(endpoint, unique=True, max_size=8))
+    leaving = data.draw(endpoint)
+    kept = [each for each in endpoints if each != leaving]
+    assert without_endpoint(b"".join(endpoints), leaving, family) == b"".join(kept)
 
 
 def test_roles_are_two() -> None:

@@ -1,7 +1,7 @@
 """From requests to store operations and back: at once for a store in this process, in batches for one that is not.
 
 Both executors have `submit(request) -> bool`, false when there is no room. Whatever happens to an operation, its
-request is delivered exactly once, with a result or with the error in its place.
+request is answered exactly once, from its result or from the error in its place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class ReplyTo(Protocol):
 Request = tuple[Pending, ReplyTo, tuple[Any, ...], int]
 """What to ask the store, who brought it, from where, and when (monotonic nanoseconds)."""
 
-Deliver = Callable[[Request, Result | StoreError], None]
+Respond = Callable[[Pending, Result | StoreError], bytes]
+"""From a question and what the store said to the reply: `Tracker.respond`."""
 
 
 class Executor(Protocol):
@@ -40,26 +41,27 @@ class Executor(Protocol):
         """Take a request; false when there is no room for it."""
 
     async def drain(self) -> None:
-        """Return when everything accepted has been delivered."""
+        """Return when everything accepted has been answered."""
 
 
 class Direct:
     """Executes each request where it stands, on a store in this process."""
 
-    def __init__(self, store: ImmediateStore, deliver: Deliver, counters: Counters) -> None:
+    def __init__(self, store: ImmediateStore, respond: Respond, counters: Counters) -> None:
         self._apply = store.apply
-        self._deliver = deliver
+        self._respond = respond
         self._counters = counters
 
     def submit(self, request: Request) -> bool:
-        """Executes and delivers before it returns; there is always room."""
+        """Executes and answers before it returns; there is always room."""
+        pending, asker, addr, arrived = request
         result: Result | StoreError
         try:
-            result = self._apply(request[0].operation)
+            result = self._apply(pending.operation)
         except StoreError as error:
             self._counters.store_errors[type(error).__name__] += 1
             result = error
-        self._deliver(request, result)
+        asker.reply(self._respond(pending, result), addr, arrived)
         return True
 
     async def drain(self) -> None:
@@ -74,7 +76,7 @@ class Batcher:
 
     Args:
         store: executes the batches.
-        deliver: is given each request with its result.
+        respond: makes the replies.
         counters: batch sizes, latency and errors are counted here.
         max_pending: requests waiting or in flight, beyond which `submit` refuses.
         max_batch: the most requests in a batch.
@@ -85,7 +87,7 @@ class Batcher:
     def __init__(
         self,
         store: PeerStore,
-        deliver: Deliver,
+        respond: Respond,
         counters: Counters,
         *,
         max_pending: int = 16_384,
@@ -94,7 +96,7 @@ class Batcher:
         enough: int = 32,
     ) -> None:
         self._store = store
-        self._deliver = deliver
+        self._respond = respond
         self._counters = counters
         self._max_pending = max_pending
         self._max_batch = max_batch
@@ -152,9 +154,9 @@ class Batcher:
         results = await self._execute([request[0].operation for request in batch])
         counters.store_latency.add((monotonic_ns() - started) // 1000)
         self._pending -= len(batch)
-        deliver = self._deliver
-        for request, result in zip(batch, results, strict=True):
-            deliver(request, result)
+        respond = self._respond
+        for (pending, asker, addr, arrived), result in zip(batch, results, strict=True):
+            asker.reply(respond(pending, result), addr, arrived)
 
     async def _execute(self, operations: list[Operation]) -> Sequence[Result | StoreError]:
         try:

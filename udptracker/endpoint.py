@@ -3,14 +3,18 @@
 `UdpEndpoint` is the asyncio protocol. `DatagramSocket` is its transport on the event loop's readiness calls: it reads
 all that has arrived, up to a bound, before it gives the loop back, and where it listens on a wildcard address it
 answers from the address that was asked, for which asyncio's own transport has no means (packet info: ip(7), RFC 3542).
+
+What waited in a socket while the process stood still (a paused or suspended machine, SIGSTOP) is old news by the time
+it is read: its sender has asked again, perhaps another node, and may have left since. It is dropped, not believed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
-from time import monotonic_ns
+from time import CLOCK_BOOTTIME, clock_gettime_ns, monotonic_ns
 from typing import Any, Final
 
 from udptracker.batcher import Request
@@ -23,6 +27,12 @@ _READS_PER_TURN: Final = 64
 _RECEIVE_BYTES: Final = 16 + 20 * 128
 """More than fits an Ethernet frame; what a longer datagram loses is options, or whole info hashes of a scrape."""
 
+_STALE: Final = 15_000_000_000
+"""Nanoseconds after which a BEP 15 client asks again ("Time outs"), so that to drop what is older costs it nothing."""
+
+_MOST_STALE: Final = 1_000_000
+"""Datagrams dropped at once: more than a socket's buffer holds."""
+
 _IP_PKTINFO: Final = 8
 _IPV6_RECVPKTINFO: Final = 49
 _IPV6_PKTINFO: Final = 50
@@ -30,11 +40,16 @@ _CONTROL_BYTES: Final = socket.CMSG_SPACE(20)
 _WILDCARDS: Final = ("0.0.0.0", "::")
 
 
+def since_boot() -> int:
+    """Nanoseconds on a clock that also runs while the machine is suspended."""
+    return clock_gettime_ns(CLOCK_BOOTTIME)
+
+
 class DatagramSocket(asyncio.DatagramTransport):
     """A transport over a bound, non-blocking UDP socket.
 
     A reply that the kernel has no room for is dropped and reported to the protocol, not kept: a BEP 15 client asks
-    again, and the process must not grow.
+    again, and the process must not grow. `beat` is to be called every few seconds.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: UdpEndpoint) -> None:
@@ -42,9 +57,17 @@ class DatagramSocket(asyncio.DatagramTransport):
         self._loop = loop
         self._socket = sock
         self._protocol = protocol
+        self._awake_at = since_boot()
         self._closing = False
         protocol.connection_made(self)
         loop.add_reader(sock, self._read)
+
+    def beat(self, now: int) -> None:
+        """Note that the process runs at `now`, by `since_boot`. If it has not for so long that clients have asked
+        again, drop what waits."""
+        asleep, self._awake_at = now - self._awake_at, now
+        if asleep > _STALE and not self._closing:
+            self._drop_stale()
 
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         """Send now or drop; a failure goes to `error_received`."""
@@ -68,7 +91,17 @@ class DatagramSocket(asyncio.DatagramTransport):
     def is_closing(self) -> bool:
         return self._closing
 
+    def _drop_stale(self) -> None:
+        dropped = 0
+        with contextlib.suppress(OSError):  # nothing left, or what the next read would say, too
+            while dropped < _MOST_STALE:
+                self._socket.recv(1)
+                dropped += 1
+        self._protocol.stale_dropped(dropped)
+
     def _read(self) -> None:
+        self.beat(since_boot())
+        self._protocol.turn_begins()
         receive, received = self._socket.recvfrom, self._protocol.datagram_received
         try:
             for _ in range(_READS_PER_TURN):
@@ -106,6 +139,8 @@ class WildcardDatagramSocket(DatagramSocket):
             self._protocol.error_received(error)
 
     def _read(self) -> None:
+        self.beat(since_boot())
+        self._protocol.turn_begins()
         receive, received = self._socket.recvmsg, self._protocol.datagram_received
         try:
             for _ in range(_READS_PER_TURN):
@@ -139,28 +174,36 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         self._counters = counters
         self._durations = counters.durations.add
         self._clock = clock
+        self.turn_begins()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.DatagramTransport)
         self._send = transport.sendto
 
+    def turn_begins(self) -> None:
+        """Read the clocks: all that is received before the next turn counts as arrived now."""
+        self._arrived, self._now = monotonic_ns(), self._clock()
+
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        arrived = monotonic_ns()
         self._counters.bytes_in += len(data)
-        outcome = self._receive(data, addr[0], self._clock())
+        outcome = self._receive(data, addr[0], self._now)
         if outcome is None:
             return
         if isinstance(outcome, Pending):
-            if not self._submit((outcome, self, addr, arrived)):
+            if not self._submit((outcome, self, addr, self._arrived)):
                 self._counters.dropped["queue full"] += 1
         else:
-            self.reply(outcome, addr, arrived)
+            self.reply(outcome, addr, self._arrived)
 
     def reply(self, data: bytes, addr: tuple[Any, ...], arrived: int) -> None:
         """Send an answer; `arrived` is when its request came, on the monotonic clock in nanoseconds."""
         self._send(data, addr)
         self._counters.bytes_out += len(data)
         self._durations((monotonic_ns() - arrived) // 1000)
+
+    def stale_dropped(self, count: int) -> None:
+        """So many datagrams were dropped unread for their age."""
+        self._counters.dropped["stale"] += count
 
     def error_received(self, exc: Exception) -> None:
         kind = "reply would block" if isinstance(exc, BlockingIOError) else "socket error"

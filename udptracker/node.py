@@ -14,17 +14,16 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from udptracker.batcher import Batcher, Direct, Executor, Request
+from udptracker.batcher import Batcher, Direct, Executor
 from udptracker.config import Settings
 from udptracker.connection_id import ConnectionIds
 from udptracker.counters import Counters
-from udptracker.endpoint import DatagramSocket, UdpEndpoint, listen
+from udptracker.endpoint import DatagramSocket, UdpEndpoint, listen, since_boot
 from udptracker.kernel import socket_drops
 from udptracker.policy import Policy
 from udptracker.reaper import Reaper
-from udptracker.storage.base import ImmediateStore, PeerStore, StoreError, StoreUnavailable
+from udptracker.storage.base import ImmediateStore, PeerStore, StoreUnavailable
 from udptracker.stores import make_store
-from udptracker.swarm import Result
 from udptracker.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -32,6 +31,7 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS: Final = 5.0
 """The most that a stopping node waits for the store to answer what was accepted."""
 _COLLECT_SECONDS: Final = 1.0
+_BEAT_SECONDS: Final = 1.0
 
 
 class Node:
@@ -65,9 +65,9 @@ class Node:
         self._tracker = Tracker(ids, policy, random.random, self.counters)
         self._executor: Executor
         if isinstance(self.store, ImmediateStore):
-            self._executor = Direct(self.store, self._deliver, self.counters)
+            self._executor = Direct(self.store, self._tracker.respond, self.counters)
         else:
-            self._executor = Batcher(self.store, self._deliver, self.counters, max_pending=udp.max_pending)
+            self._executor = Batcher(self.store, self._tracker.respond, self.counters, max_pending=udp.max_pending)
         config = settings.storage.config
         self._reaper = Reaper(self.store, self.counters, interval=config.gc_interval, lifetime=config.peer_lifetime)
         self._reaps = reaps
@@ -86,7 +86,7 @@ class Node:
         for sock in self._sockets:
             endpoint = UdpEndpoint(self._tracker, self._executor.submit, self.counters, time.time)
             self._transports.append(listen(loop, sock, endpoint))
-        chores = [self._watch_totals(), _collect_young(), *([self._reaper.run()] if self._reaps else [])]
+        chores = [self._watch_totals(), self._beat(), _collect_young(), *([self._reaper.run()] if self._reaps else [])]
         self._tasks = [loop.create_task(chore) for chore in chores]
 
     async def stop(self) -> None:
@@ -121,9 +121,12 @@ class Node:
         """Every counter of this process, with the datagrams the kernel dropped for its sockets."""
         return {**self.counters.snapshot(), "kernel_drops": socket_drops(self._inodes)}
 
-    def _deliver(self, request: Request, result: Result | StoreError) -> None:
-        pending, endpoint, addr, arrived = request
-        endpoint.reply(self._tracker.respond(pending, result), addr, arrived)
+    async def _beat(self) -> None:
+        """Let the sockets notice whether the process stood still."""
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            for transport in self._transports:
+                transport.beat(since_boot())
 
     async def _watch_totals(self) -> None:
         """Refresh the gauges of what the store holds; while it is away they keep their last values."""

@@ -10,7 +10,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
-from udptracker.wire import Event, SwarmStats
+from udptracker.wire import COMPACT_BYTES, Event, SwarmStats
 
 IPV4: Final = 4
 IPV6: Final = 6
@@ -37,6 +37,19 @@ pack_peer_v6 = _PEER_KEY[IPV6].pack
 def compact_endpoint(peer: bytes) -> bytes:
     """The endpoint of a peer key as a response carries it: address, then port (BEP 15)."""
     return peer[22:] + peer[20:22]
+
+
+def without_endpoint(peers: bytes, endpoint: bytes, family: int) -> bytes:
+    """Joined compact endpoints, no two alike, less this one if it is among them."""
+    at = peers.find(endpoint)
+    if at < 0:
+        return peers
+    width = COMPACT_BYTES[family]
+    while at % width:  # the same bytes across two others
+        at = peers.find(endpoint, at + 1)
+        if at < 0:
+            return peers
+    return peers[:at] + peers[at + width :]
 
 
 class AnnounceOperation(NamedTuple):

@@ -33,6 +33,8 @@ from udptracker.storage.redis.store import RedisStore
 from udptracker.swarm import IPV4, AnnounceResult, ScrapeOperation
 from udptracker.wire import SwarmStats
 
+PEERS = 4 * SAMPLE_PEERS
+
 
 @pytest.fixture
 def client(valkey: StoreServer) -> Iterator[redis.Redis]:
@@ -165,11 +167,11 @@ class TestFailures:
 
 
 class TestSamples:
-    """Swarms of twice the size at which samples begin; the clock is the test's, so a sample ends when it says."""
+    """A swarm of twice what a sample holds of each role; the clock is the test's, so a sample ends when it says."""
 
     @pytest.fixture
     async def large(self, store: RedisStore, clock: Clock) -> RedisStore:
-        for first in range(0, 2 * LARGE_SWARM, 500):
+        for first in range(0, PEERS, 500):
             numbers = range(first, first + 500)
             await ask_all(store, [announce(n, SEEDER if n % 2 else LEECHER, STARTED, 0) for n in numbers])
         clock.advance(5)  # what was sampled on the way is over
@@ -193,28 +195,38 @@ class TestSamples:
             await ask(large, announce(0, LEECHER, NONE, 30))
         assert commands_since_start(client)["hrandfield"] == 10
 
+    async def test_a_small_busy_one_is_read_each_time(
+        self, store: RedisStore, clock: Clock, client: redis.Redis
+    ) -> None:
+        await ask_all(store, [announce(n, LEECHER, STARTED, 0) for n in range(LARGE_SWARM - 1)])
+        client.config_resetstat()
+        for _ in range(5):
+            clock.advance(0.1)
+            await ask(store, announce(0, LEECHER, NONE, 30))
+        assert commands_since_start(client)["hrandfield"] == 10
+
     async def test_nobody_is_left_out_over_time(self, large: RedisStore, clock: Clock) -> None:
         seen: Counter[bytes] = Counter()
         for _ in range(400):
             clock.advance(0.1)
             seen.update(endpoints(await ask(large, announce(0, LEECHER, NONE, 50))))
-        assert set(seen) == {endpoint_of(n) for n in range(1, 2 * LARGE_SWARM, 2)}
+        assert set(seen) == {endpoint_of(n) for n in range(1, PEERS, 2)}
 
     async def test_a_sample_never_outlives_its_ttl(self, large: RedisStore, clock: Clock) -> None:
         for _ in range(3):
             clock.advance(0.1)
             before = await ask(large, announce(0, LEECHER, NONE, 30))
-        await ask_all(large, [announce(n, SEEDER, STOPPED) for n in range(1, 2 * LARGE_SWARM, 2)])
-        assert before.seeders == LARGE_SWARM
+        await ask_all(large, [announce(n, SEEDER, STOPPED) for n in range(1, PEERS, 2)])
+        assert before.seeders == PEERS // 2
         clock.advance(1.0)
         after = await ask(large, announce(0, LEECHER, NONE, 30))
         assert after.seeders == 0
-        gone = {endpoint_of(n) for n in range(1, 2 * LARGE_SWARM, 2)}
+        gone = {endpoint_of(n) for n in range(1, PEERS, 2)}
         assert not gone & set(endpoints(after))
 
     async def test_answers_out_of_a_sample_keep_the_rules(self, large: RedisStore, clock: Clock) -> None:
-        seeders = {endpoint_of(n) for n in range(1, 2 * LARGE_SWARM, 2)}
-        leechers = {endpoint_of(n) for n in range(0, 2 * LARGE_SWARM, 2)}
+        seeders = {endpoint_of(n) for n in range(1, PEERS, 2)}
+        leechers = {endpoint_of(n) for n in range(0, PEERS, 2)}
         for number in range(200):
             clock.advance(0.01)
             batch = [announce(2 * number, LEECHER, NONE, 20), announce(2 * number + 1, SEEDER, NONE, 20)]

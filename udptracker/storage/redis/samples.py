@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Final
 
 from udptracker.storage.redis.layout import compact_endpoints
-from udptracker.swarm import IPV4
+from udptracker.swarm import IPV4, without_endpoint
 from udptracker.wire import COMPACT_BYTES
 
-LARGE_SWARM: Final = 1_000
+LARGE_SWARM: Final = 100
 SAMPLE_PEERS: Final = 500
 _MOST_SAMPLES: Final = 4_096
 
@@ -23,24 +23,20 @@ _MOST_SAMPLES: Final = 4_096
 class Pool:
     """Compact endpoints in random order, for slices from any offset, around the end."""
 
-    __slots__ = ("_packed", "_size", "_width")
+    __slots__ = ("_family", "_packed", "_size")
 
     def __init__(self, fields: list[bytes], family: int) -> None:
         packed = compact_endpoints(fields, family)
-        self._width = COMPACT_BYTES[family]
-        self._size = len(packed) // self._width
+        self._family = family
+        self._size = len(packed) // COMPACT_BYTES[family]
         self._packed = packed + packed
 
     def sample(self, count: int, own: bytes, draw: Callable[[], float]) -> bytes:
         """`count` endpoints, or all there are, without `own`."""
-        width, count = self._width, min(count, self._size)
+        width = COMPACT_BYTES[self._family]
         start = int(draw() * self._size) * width
-        chosen = self._packed[start : start + count * width]
-        if own not in chosen:
-            return chosen
-        more = self._packed[start : start + min(count + 1, self._size) * width]
-        kept = [more[at : at + width] for at in range(0, len(more), width)]
-        return b"".join([endpoint for endpoint in kept if endpoint != own][:count])
+        chosen = self._packed[start : start + min(count + 1, self._size) * width]
+        return without_endpoint(chosen, own, self._family)[: count * width]
 
 
 class Sample:
