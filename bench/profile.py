@@ -44,7 +44,7 @@ _PARTS: Final = (
     (r"py::\S+/udptracker/(?:counters|metrics)\.py", "metrics"),
     (r"py::\S+/storage/standby\.py", "store: what the stand-in hears"),
     (r"py::\S+/redis/link\.py", "store: link, hiredis"),
-    (r"py::\S+/redis/(?:rounds|samples)\.py", "store: plan of a batch, results"),
+    (r"py::\S+/redis/(?:rounds|samples|answers)\.py", "store: plan of a batch, results"),
     (r"py::\S+/redis/layout\.py", "store: keys, peers from replies"),
     (r"py::\S+/udptracker/storage/", "store"),
     (r"", "event loop"),

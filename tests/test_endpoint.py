@@ -213,6 +213,38 @@ class TestDatagrams:
         assert served.counters.bytes_out == 200 * 16
 
 
+class TestPace:
+    """Datagrams that come one by one, but fast, are read at a pace of the endpoint's own."""
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+    async def test_all_are_answered(self, served: Served, client: Clients, host: str) -> None:
+        asking = client("127.0.0.1", served.on(host))
+        for waiting in (0.0, 0.0005, 0.003):
+            for _ in range(20):
+                await asking.connect()
+                await asyncio.sleep(waiting)
+        assert served.counters.requests[0] == 60
+
+    async def test_many_are_read_in_few_turns(self, served: Served, client: Clients) -> None:
+        """Each is sent when the loop is about to look again: without a pace each would be a turn of its own."""
+        asking = client("127.0.0.1", served.on("127.0.0.1"))
+        seen = []
+        while served.counters.requests[0] < 2_000:
+            asking.send(CONNECT)
+            await asyncio.sleep(0)
+            seen.append(served.counters.requests[0])
+        assert len(set(seen)) < 500
+
+    async def test_the_end_comes_between_two_turns(self, served: Served, client: Clients) -> None:
+        asking = client("127.0.0.1", served.on("127.0.0.1"))
+        for _ in range(10):
+            await asking.connect()
+        served.transports[0].stop_reading()
+        asking.send(CONNECT)
+        await asyncio.sleep(0.02)
+        assert served.counters.requests[0] == 10
+
+
 class TestStandingStill:
     @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
     async def test_what_came_meanwhile_is_dropped(self, served: Served, client: Clients, host: str) -> None:

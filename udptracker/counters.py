@@ -44,8 +44,8 @@ class Counters:
     """All counters and gauges of one process.
 
     `requests` counts well-formed requests at 2 * (index in ACTION_NAMES) + (1 for IPv6). `refused` counts error
-    responses and `dropped` silence, both by reason. `durations` are microseconds from a datagram's arrival to its
-    answer. `store_latency` is in microseconds a batch, `batch_sizes` in operations.
+    responses and `dropped` silence, both by reason. `durations` are microseconds from the turn that read a datagram to
+    its answer. `store_latency` is in microseconds a batch, `batch_sizes` in operations.
     """
 
     __slots__ = (

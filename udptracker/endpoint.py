@@ -24,6 +24,14 @@ from udptracker.tracker import Pending, Tracker
 _READS_PER_TURN: Final = 64
 """Datagrams read before other callbacks get a turn: about half a millisecond of work."""
 
+_PACE: Final = 1_000_000
+_ENOUGH: Final = 16
+"""A turn of fewer datagrams that follows the one before it within `_PACE` nanoseconds makes the next wait for as long.
+
+To be woken for each datagram costs several times what it costs to answer it, up to the load at which they come in
+numbers anyway.
+"""
+
 _RECEIVE_BYTES: Final = 16 + 20 * 128
 """More than fits an Ethernet frame; what a longer datagram loses is options, or whole info hashes of a scrape."""
 
@@ -59,6 +67,7 @@ class DatagramSocket(asyncio.DatagramTransport):
         self._protocol = protocol
         self._awake_at = since_boot()
         self._closing = False
+        self._paced: asyncio.TimerHandle | None = None
         protocol.connection_made(self)
         loop.add_reader(sock, self._read)
 
@@ -81,6 +90,8 @@ class DatagramSocket(asyncio.DatagramTransport):
         if not self._closing:
             self._closing = True
             self._loop.remove_reader(self._socket)
+            if self._paced is not None:
+                self._paced.cancel()
 
     def close(self) -> None:
         self.stop_reading()
@@ -100,16 +111,35 @@ class DatagramSocket(asyncio.DatagramTransport):
         self._protocol.stale_dropped(dropped)
 
     def _read(self) -> None:
-        self.beat(since_boot())
+        """One turn: because something has arrived, or at its own pace while a little arrives all the time."""
+        now = since_boot()
+        lately = now - self._awake_at < _PACE
+        self.beat(now)
         self._protocol.turn_begins()
-        receive, received = self._socket.recvfrom, self._protocol.datagram_received
-        try:
-            for _ in range(_READS_PER_TURN):
-                received(*receive(_RECEIVE_BYTES))
-        except BlockingIOError:
+        received = self._receive()
+        if self._closing:
             return
+        if 0 < received < _ENOUGH and (lately or self._paced is not None):
+            if self._paced is None:
+                self._loop.remove_reader(self._socket)
+            self._paced = self._loop.call_later(_PACE / 1e9, self._read)
+        elif self._paced is not None:
+            self._paced = None
+            self._loop.add_reader(self._socket, self._read)
+
+    def _receive(self) -> int:
+        """Hand what has arrived, up to a bound, to the protocol; how many datagrams."""
+        receive, received = self._socket.recvfrom, self._protocol.datagram_received
+        count = 0
+        try:
+            while count < _READS_PER_TURN:
+                received(*receive(_RECEIVE_BYTES))
+                count += 1
+        except BlockingIOError:
+            pass
         except OSError as error:
             self._protocol.error_received(error)
+        return count
 
 
 class WildcardDatagramSocket(DatagramSocket):
@@ -138,18 +168,19 @@ class WildcardDatagramSocket(DatagramSocket):
         except OSError as error:
             self._protocol.error_received(error)
 
-    def _read(self) -> None:
-        self.beat(since_boot())
-        self._protocol.turn_begins()
+    def _receive(self) -> int:
         receive, received = self._socket.recvmsg, self._protocol.datagram_received
+        count = 0
         try:
-            for _ in range(_READS_PER_TURN):
+            while count < _READS_PER_TURN:
                 data, control, _, source = receive(_RECEIVE_BYTES, _CONTROL_BYTES)
                 received(data, (*source, control[0][2]))
+                count += 1
         except BlockingIOError:
-            return
+            pass
         except OSError as error:
             self._protocol.error_received(error)
+        return count
 
 
 class UdpEndpoint(asyncio.DatagramProtocol):

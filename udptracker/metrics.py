@@ -204,7 +204,7 @@ _FAMILIES: Final = (
     _family(
         "histogram",
         "request_duration_seconds",
-        "From a datagram's arrival to its answer.",
+        "From when a datagram was read to its answer.",
         _seconds("durations"),
     ),
     _family(

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 5.0
 """The most that a stopping node waits for the store to answer what was accepted."""
-_COLLECT_SECONDS: Final = 1.0
+_COLLECT_SECONDS: Final = 0.05
 _BEAT_SECONDS: Final = 1.0
 
 
