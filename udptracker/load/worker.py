@@ -33,9 +33,11 @@ _NAP: Final = SECOND // 20
 
 _REST: Final = 100e-6
 _RESTFUL: Final = 32
-"""A closed loop that has given the tracker enough to do rests a moment (seconds) before it looks for answers.
+"""A closed loop that has given the tracker enough to do rests a moment (seconds) before it looks for answers, and so
+does an open loop in which more than one request falls due in that time.
 
-Else it is woken for every single one: measured, that doubles the CPU it takes and slows down the tracker beside it.
+Else it is woken for every single one: measured, that doubles the CPU it takes and slows down the tracker and the
+store beside it. Latencies contain the rest.
 """
 
 _TIMER_SLACK: Final = Path("/proc/self/timerslack_ns")
@@ -153,7 +155,10 @@ class Worker:
         """Send what is to be sent before `sending_until` and receive, up to `until` or, with `while_waiting`, until
         every request has its answer."""
         feed = self._keep_to_schedule if self._spacing else self._fill
-        resting = not self._spacing and self._options.in_flight >= _RESTFUL
+        if self._spacing:
+            resting = self._spacing / len(self._lanes) < _REST * SECOND
+        else:
+            resting = self._options.in_flight >= _RESTFUL
         while (now := monotonic_ns()) < until:
             wake: float = min(until, now + _NAP)
             for lane in self._lanes:
