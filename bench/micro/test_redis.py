@@ -100,7 +100,8 @@ def test_redis_drain(benchmark: Any, rounds: list[Round]) -> None:
 
 
 def _batch(operations: list[AnnounceOperation]) -> Batch:
-    return Batch(operations, _STAMP, random.Random(1).random, Samples(0))
+    draw = random.Random(1).random
+    return Batch(operations, _STAMP, draw, Samples(0, draw))
 
 
 def _ask(sock: socket.socket, batch: Batch) -> Round:

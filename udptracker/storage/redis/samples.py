@@ -2,8 +2,8 @@
 
 A swarm qualifies when it has `LARGE_SWARM` peers and announces come faster than one every `ttl`. Its sample is
 `SAMPLE_PEERS` random peers of each role; an answer is a slice of it from a random offset, so that every peer is as
-likely in it as any other and answers differ. A sample is renewed, by one batch for all, once half its life is over,
-and is never used after its end; counts are as old as it is. Writes are not concerned: they always go to Redis.
+likely in it as any other and answers differ. A sample is renewed, by one batch for all, in the second half of its
+life, and is never used after its end; counts are as old as it is. Writes are not concerned: they always go to Redis.
 """
 
 from __future__ import annotations
@@ -52,10 +52,16 @@ class Sample:
 
 
 class Samples:
-    """The samples of one node, by (family, info hash). Times are nanoseconds; a `ttl` of 0 turns sampling off."""
+    """The samples of one node, by (family, info hash).
 
-    def __init__(self, ttl: int) -> None:
+    Args:
+        ttl: nanoseconds, as all times here; 0 turns sampling off.
+        draw: a source of uniform numbers in [0, 1).
+    """
+
+    def __init__(self, ttl: int, draw: Callable[[], float]) -> None:
         self._ttl = ttl
+        self._draw = draw
         self._swarms: dict[tuple[int, bytes], Sample] = {}
 
     def find(self, swarm: tuple[int, bytes], now: int) -> tuple[Sample | None, bool]:
@@ -96,4 +102,5 @@ class Samples:
         sample.seeders_pool = Pool(fields[0], swarm[0])
         sample.leechers_pool = Pool(fields[1], swarm[0])
         sample.until = now + self._ttl
-        sample.renew_at = now + self._ttl // 2
+        # At random: swarms that grew busy together would all be read anew at the same instant.
+        sample.renew_at = now + int(self._ttl * (0.5 + 0.4 * self._draw()))

@@ -47,7 +47,7 @@ class RedisStore(ReplayableStore):
     ) -> None:
         self._topology = topology
         self._draw = draw
-        self._samples = Samples(int(sample_ttl * _SECOND))
+        self._samples = Samples(int(sample_ttl * _SECOND), draw)
         self._stopped_milliseconds = int(remember_stops * 1000)
         self._offset = time.time_ns() - time.monotonic_ns()
         self._changes: list[tuple[bytes, int]] = []
