@@ -16,7 +16,7 @@ from udptracker import wire
 from udptracker.batcher import Direct, Request
 from udptracker.connection_id import ConnectionIds
 from udptracker.counters import Counters
-from udptracker.endpoint import DatagramSocket, UdpEndpoint, WildcardDatagramSocket, bind, listen, since_boot
+from udptracker.endpoint import DatagramSocket, Pace, UdpEndpoint, WildcardDatagramSocket, bind, listen, since_boot
 from udptracker.policy import Policy
 from udptracker.storage.memory import MemoryStore
 from udptracker.tracker import Tracker
@@ -43,11 +43,11 @@ class Served:
     def submit(self, request: Request) -> bool:
         return not self.full and self.executor.submit(request)
 
-    def on(self, host: str, port: int = 0) -> int:
+    def on(self, host: str, port: int = 0, pace: float = 0.001) -> int:
         """Serve an address; its port."""
         sock = bind(host, port, share_port=False, receive_buffer=BUFFER)
         endpoint = UdpEndpoint(self.tracker, self.submit, self.counters, lambda: NOW)
-        self.transports.append(listen(asyncio.get_running_loop(), sock, endpoint))
+        self.transports.append(listen(asyncio.get_running_loop(), sock, endpoint, pace))
         bound: int = sock.getsockname()[1]
         return bound
 
@@ -225,15 +225,23 @@ class TestPace:
                 await asyncio.sleep(waiting)
         assert served.counters.requests[0] == 60
 
-    async def test_many_are_read_in_few_turns(self, served: Served, client: Clients) -> None:
-        """Each is sent when the loop is about to look again: without a pace each would be a turn of its own."""
-        asking = client("127.0.0.1", served.on("127.0.0.1"))
-        seen = []
-        while served.counters.requests[0] < 2_000:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+    async def test_many_are_read_in_few_turns(
+        self, served: Served, client: Clients, host: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is sent between two turns waits for the next one, and without anything to read none is due."""
+        monkeypatch.setattr(Pace, "is_kept", lambda pace, received, now: received > 0)
+        asking = client("127.0.0.1", served.on(host, pace=0.05))
+        for _ in range(2):
+            await asking.connect()
+        for _ in range(20):
             asking.send(CONNECT)
             await asyncio.sleep(0)
-            seen.append(served.counters.requests[0])
-        assert len(set(seen)) < 500
+        assert served.counters.requests[0] == 2
+        for _ in range(20):
+            await asking.answer()
+        await asyncio.sleep(0.12)
+        assert await asking.connect()
 
     async def test_the_end_comes_between_two_turns(self, served: Served, client: Clients) -> None:
         asking = client("127.0.0.1", served.on("127.0.0.1"))
@@ -243,6 +251,38 @@ class TestPace:
         asking.send(CONNECT)
         await asyncio.sleep(0.02)
         assert served.counters.requests[0] == 10
+
+
+def turns(pace: Pace, datagrams: int, apart: int, count: int, start: int = 0) -> list[bool]:
+    """What a pace says after each of so many turns of `datagrams`, nanoseconds apart."""
+    return [pace.is_kept(datagrams, start + apart * number) for number in range(1, count + 1)]
+
+
+class TestWhenAPaceIsKept:
+    def test_while_datagrams_come_far_apart(self) -> None:
+        assert turns(Pace(0.001, 0), 1, 200_000, 100)[-10:] == [True] * 10
+
+    def test_not_at_first_sight(self) -> None:
+        assert turns(Pace(0.001, 0), 1, 200_000, 50) == [False] * 50
+
+    def test_not_while_they_are_rare(self) -> None:
+        assert not any(turns(Pace(0.001, 0), 1, 600_000, 100))
+
+    def test_not_while_they_are_many(self) -> None:
+        assert not any(turns(Pace(0.001, 0), 10, 200_000, 200))
+
+    def test_a_pace_that_gathers_many_is_given_up(self) -> None:
+        pace = Pace(0.001, 0)
+        turns(pace, 1, 200_000, 100)
+        assert turns(pace, 40, 1_100_000, 20, start=20_000_000)[-10:] == [False] * 10
+
+    def test_not_after_a_turn_that_found_nothing(self) -> None:
+        pace = Pace(0.001, 0)
+        turns(pace, 1, 200_000, 100)
+        assert pace.is_kept(0, 20_100_000) is False
+
+    def test_never_without_one(self) -> None:
+        assert not any(turns(Pace(0.0, 0), 1, 200_000, 200))
 
 
 class TestStandingStill:

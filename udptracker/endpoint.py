@@ -24,13 +24,13 @@ from udptracker.tracker import Pending, Tracker
 _READS_PER_TURN: Final = 64
 """Datagrams read before other callbacks get a turn: about half a millisecond of work."""
 
-_PACE: Final = 1_000_000
-_ENOUGH: Final = 16
-"""A turn of fewer datagrams that follows the one before it within `_PACE` nanoseconds makes the next wait for as long.
+_SPARSE: Final = 33_000
+_RARE: Final = 500_000
+"""Nanoseconds between datagrams, on average, from which and up to which a socket keeps a pace. More often, and there
+are several to read each time anyway; more seldom, and there is nothing to gather."""
 
-To be woken for each datagram costs several times what it costs to answer it, up to the load at which they come in
-numbers anyway.
-"""
+_WINDOW: Final = 10_000_000
+"""Nanoseconds over which that average is taken."""
 
 _RECEIVE_BYTES: Final = 16 + 20 * 128
 """More than fits an Ethernet frame; what a longer datagram loses is options, or whole info hashes of a scrape."""
@@ -53,19 +53,52 @@ def since_boot() -> int:
     return clock_gettime_ns(CLOCK_BOOTTIME)
 
 
+class Pace:
+    """Decides whether a socket is read at a pace instead of whenever something arrives.
+
+    It is while datagrams come all the time but far apart: to be woken for each of them costs several times what it
+    costs to answer it.
+
+    Args:
+        seconds: between two turns; 0 for no pace.
+        now: by `since_boot`, as all times here.
+    """
+
+    def __init__(self, seconds: float, now: int) -> None:
+        self.seconds = seconds
+        self._since = now
+        self._count = 0
+        self._sparse = False
+
+    def is_kept(self, received: int, now: int) -> bool:
+        """Whether the next turn comes at the pace, after one at `now` that received so many datagrams."""
+        self._count += received
+        elapsed = now - self._since
+        if elapsed > _WINDOW:
+            self._sparse = self._count * _SPARSE < elapsed < self._count * _RARE
+            self._count, self._since = 0, now
+        return self._sparse and received > 0 and self.seconds > 0
+
+
 class DatagramSocket(asyncio.DatagramTransport):
     """A transport over a bound, non-blocking UDP socket.
 
     A reply that the kernel has no room for is dropped and reported to the protocol, not kept: a BEP 15 client asks
     again, and the process must not grow. `beat` is to be called every few seconds.
+
+    Args:
+        pace: seconds between two turns, where a `Pace` is kept.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: UdpEndpoint) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: UdpEndpoint, pace: float
+    ) -> None:
         super().__init__({"socket": sock, "sockname": sock.getsockname()})
         self._loop = loop
         self._socket = sock
         self._protocol = protocol
         self._awake_at = since_boot()
+        self._pace = Pace(pace, self._awake_at)
         self._closing = False
         self._paced: asyncio.TimerHandle | None = None
         protocol.connection_made(self)
@@ -113,16 +146,15 @@ class DatagramSocket(asyncio.DatagramTransport):
     def _read(self) -> None:
         """One turn: because something has arrived, or at its own pace while a little arrives all the time."""
         now = since_boot()
-        lately = now - self._awake_at < _PACE
         self.beat(now)
         self._protocol.turn_begins()
         received = self._receive()
         if self._closing:
             return
-        if 0 < received < _ENOUGH and (lately or self._paced is not None):
+        if self._pace.is_kept(received, now):
             if self._paced is None:
                 self._loop.remove_reader(self._socket)
-            self._paced = self._loop.call_later(_PACE / 1e9, self._read)
+            self._paced = self._loop.call_later(self._pace.seconds, self._read)
         elif self._paced is not None:
             self._paced = None
             self._loop.add_reader(self._socket, self._read)
@@ -149,13 +181,15 @@ class WildcardDatagramSocket(DatagramSocket):
     It costs a little more a request than a socket bound to one address.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: UdpEndpoint) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: UdpEndpoint, pace: float
+    ) -> None:
         self._v6 = sock.family == socket.AF_INET6
         if self._v6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        super().__init__(loop, sock, protocol)
+        super().__init__(loop, sock, protocol, pace)
 
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         info = addr[-1]
@@ -266,7 +300,9 @@ def bind(host: str, port: int, *, share_port: bool, receive_buffer: int) -> sock
     return sock
 
 
-def listen(loop: asyncio.AbstractEventLoop, sock: socket.socket, endpoint: UdpEndpoint) -> DatagramSocket:
-    """Serve a bound socket with an endpoint."""
+def listen(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, endpoint: UdpEndpoint, pace: float = 0.0
+) -> DatagramSocket:
+    """Serve a bound socket with an endpoint, at this pace in seconds (see `Pace`)."""
     wildcard = sock.getsockname()[0] in _WILDCARDS
-    return (WildcardDatagramSocket if wildcard else DatagramSocket)(loop, sock, endpoint)
+    return (WildcardDatagramSocket if wildcard else DatagramSocket)(loop, sock, endpoint, pace)

@@ -72,6 +72,7 @@ class Node:
         self._reaper = Reaper(self.store, self.counters, interval=config.gc_interval, lifetime=config.peer_lifetime)
         self._reaps = reaps
         self._sockets = sockets
+        self._read_pace = udp.read_pace
         self._transports: list[DatagramSocket] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -85,7 +86,7 @@ class Node:
         gc.disable()
         for sock in self._sockets:
             endpoint = UdpEndpoint(self._tracker, self._executor.submit, self.counters, time.time)
-            self._transports.append(listen(loop, sock, endpoint))
+            self._transports.append(listen(loop, sock, endpoint, self._read_pace))
         chores = [self._watch_totals(), self._beat(), _collect_young(), *([self._reaper.run()] if self._reaps else [])]
         self._tasks = [loop.create_task(chore) for chore in chores]
 

@@ -39,6 +39,8 @@ def test_the_wrong_type_is_told_by_its_path(path: str, store: str) -> None:
         ("udp.max_scrape_infohashes", 121, "an integer from 1 to 120"),
         ("udp.max_pending", 0, "an integer of 1 or more"),
         ("udp.receive_buffer", 4095, "an integer from 4096 to 1073741824"),
+        ("udp.read_pace", "101ms", "a duration from 0 to 100ms, such as 5ms"),
+        ("udp.read_pace", "-1ms", "a duration from 0 to 100ms, such as 5ms"),
         ("udp.allow_ip_spoofing", "yes", "true or false"),
         ("udp.connection_id_lifetime", "1ms", "a duration from 1s to 8760h, such as 14m, 1h30m or 500ms"),
         ("announce_interval", "0s", "a duration from 1s to 8760h, such as 14m, 1h30m or 500ms"),

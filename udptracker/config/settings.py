@@ -20,8 +20,8 @@ _OFF: Final = ("", "off")
 _LARGEST_BUFFER: Final = 2**30
 
 
-def _duration(least: float, words: str) -> BeforeValidator:
-    """Seconds, from `least` (`words` in a file) to a year, of a Go duration; as in Go, only 0 needs no unit."""
+def _duration(least: float, words: str, most: float = _LONGEST, most_words: str = "8760h") -> BeforeValidator:
+    """Seconds from `least` to `most` (their words in a file) of a Go duration; as in Go, only 0 needs no unit."""
 
     def seconds(value: Any) -> float:
         text = "0" if value == 0 and not isinstance(value, bool) else value
@@ -31,9 +31,10 @@ def _duration(least: float, words: str) -> BeforeValidator:
                 found = float(durationpy.from_str(text).total_seconds())
             except durationpy.DurationError:
                 found = -1.0
-            if least <= found <= _LONGEST:
+            if least <= found <= most:
                 return found
-        raise ValueError(f"a duration from {words} to 8760h, such as 14m, 1h30m or 500ms")
+        example = "14m, 1h30m or 500ms" if most == _LONGEST else "5ms"
+        raise ValueError(f"a duration from {words} to {most_words}, such as {example}")
 
     return BeforeValidator(seconds)
 
@@ -107,6 +108,7 @@ def _checked_broker(broker: SecretStr) -> SecretStr:
 Interval = Annotated[float, _duration(1.0, "1s")]
 Positive = Annotated[float, _duration(0.001, "1ms")]
 NotNegative = Annotated[float, _duration(0.0, "0")]
+Pace = Annotated[float, _duration(0.0, "0", 0.1, "100ms")]
 Address = Annotated[str, AfterValidator(_checked_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
 Key = Annotated[SecretStr, Field(min_length=1)]
@@ -141,6 +143,7 @@ class UdpSettings(Part):
     return_own_peer_when_alone: bool = True
     max_pending: Annotated[int, _whole(1)] = 16_384
     receive_buffer: Annotated[int, _whole(4096, _LARGEST_BUFFER)] = 4_194_304
+    read_pace: Pace = 0.001
 
     def endpoints(self) -> list[tuple[str, int]]:
         """(host, port) to listen on; a host left out is every address of both families."""
