@@ -1,4 +1,4 @@
-"""Peers that announce all the time, and a ledger of what they were told: the load under which things are broken.
+"""Peers that announce all the time, and a ledger of what they were told: whom nothing that breaks may lose.
 
 Who announces again after a fault is back whatever the tracker forgot. So a part of the peers falls silent before the
 fault, and another part while it is mended: these are found only if the tracker kept them.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from tests.chaos.crowd import PEERS, SWARMS, Crowd, info_hash
+from tests.chaos.packets import PacketLoad
 from tests.support.daemon import Daemon
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, recount, redis_store
@@ -22,6 +23,8 @@ REPLAY_WINDOW: Final = 10.0
 _PROBE_PORT: Final = 60_000
 _MAX_GROWTH_BYTES: Final = 48 * 1024 * 1024
 _SETTLE_SECONDS: Final = 1.5
+_RENEWED: Final = "bad connection ID"
+"""An error that the generator meets as well, wherever it is allowed."""
 
 CONFIG: Final = """\
 udptracker:
@@ -53,7 +56,7 @@ class Row:
 
 
 class Ordeal:
-    """Trackers under a crowd, one fault, and the checks.
+    """Trackers under the packet generator and a crowd, one fault, and the checks.
 
     Args:
         fault: its name, for the table.
@@ -76,11 +79,11 @@ class Ordeal:
 
         `harm` breaks something, and mends it where a mend is part of the fault. The survivors end well afterwards.
         """
-        with Crowd(self._ports) as crowd:
+        with PacketLoad(survivors[0].port) as packets, Crowd(self._ports) as crowd:
             eventually(lambda: all(peer.acknowledged is not None for peer in crowd.peers), "every peer to be in")
             time.sleep(seconds)
             before = {node: _resident(node) for node in survivors}
-            asked = crowd.answers
+            asked = crowd.answers + packets.answered
             crowd.hush()
             harm()
             crowd.hush()
@@ -88,12 +91,15 @@ class Ordeal:
                 node.wait_until_ready()
             time.sleep(_SETTLE_SECONDS + seconds)
             crowd.stop()
+            packets.stop()
             lost, ghosts = self._missing(crowd, survivors)
             errors = dict(crowd.errors)
             shown = ", ".join(f"{count} {error}" for error, count in errors.items()) or "none"
             silence, slowest = crowd.longest_silence, crowd.slowest_answer
-            self._rows.append(Row(self._fault, crowd.answers - asked, silence, slowest, shown, lost))
+            requests = crowd.answers + packets.answered - asked
+            self._rows.append(Row(self._fault, requests, silence, slowest, shown, lost))
         assert not crowd.wrong, crowd.wrong
+        assert not packets.failed or _RENEWED in self._allowed, packets.failed
         assert lost == 0
         assert ghosts == 0
         assert set(errors) <= self._allowed, errors
