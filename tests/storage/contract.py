@@ -19,6 +19,7 @@ from udptracker.swarm import (
     IPV6,
     AnnounceOperation,
     AnnounceResult,
+    Operation,
     Role,
     ScrapeOperation,
     ScrapeResult,
@@ -226,8 +227,8 @@ class StoreContract:
         assert len(answers) > 10
 
     async def test_a_batch_keeps_order_and_length(self, store: PeerStore) -> None:
-        batch = [announce(n, SEEDER, STARTED, info_hash=n) for n in range(1, 60)]
-        batch.insert(30, ScrapeOperation(IPV4, [hash_of(999)]))  # type: ignore[arg-type]
+        batch: list[Operation] = [announce(n, SEEDER, STARTED, info_hash=n) for n in range(1, 60)]
+        batch.insert(30, ScrapeOperation(IPV4, [hash_of(999)]))
         results = await store.execute(batch)
         assert len(results) == len(batch)
         assert results[30] == [SwarmStats(0, 0, 0)]

@@ -28,7 +28,7 @@ from tests.storage.contract import (
 )
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
-from udptracker.swarm import IPV4, IPV6, AnnounceResult
+from udptracker.swarm import IPV4, IPV6, AnnounceOperation, AnnounceResult
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 
@@ -100,7 +100,7 @@ class TestRandomOrder:
         assert costs[1] < 5 * costs[0], costs
 
 
-def _seconds(store: MemoryStore, operations: list) -> float:  # type: ignore[type-arg]
+def _seconds(store: MemoryStore, operations: list[AnnounceOperation]) -> float:
     started = time.perf_counter()
     for operation in operations:
         store.apply(operation)

@@ -319,14 +319,17 @@ class TestBack:
                     number += 10
                     await asyncio.sleep(0.005)
 
-            announcing = asyncio.create_task(announce_all_the_time())
-            for _ in range(2):
+            async def restart() -> None:
                 seen = len(acknowledged)
-                await _until(lambda seen=seen: len(acknowledged) > seen + 100)  # type: ignore[misc]
+                await _until(lambda: len(acknowledged) > seen + 100)
                 answers = node.counters.standby_answers
                 await _restart_empty(server)
-                await _until(lambda answers=answers: node.counters.standby_answers > answers)  # type: ignore[misc]
+                await _until(lambda: node.counters.standby_answers > answers)
                 await node.is_back()
+
+            announcing = asyncio.create_task(announce_all_the_time())
+            await restart()
+            await restart()
             going_on = False
             await announcing
             assert not node.counters.replay_dropped

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
@@ -27,8 +26,7 @@ from tests.storage.contract import (
     scrape,
 )
 from tests.support.chihaya import ChihayaNode, ChihayaPeer
-from tests.support.servers import StoreServer
-from tests.support.stores import counters_of, recount, redis_store, shared_contents
+from tests.support.stores import counters_of, recount, shared_contents
 from udptracker.storage.base import PeerStore
 from udptracker.storage.redis.layout import PING
 from udptracker.swarm import FAMILIES, IPV4, IPV6, Totals
@@ -42,20 +40,8 @@ def chihaya_peer(number: int, family: int = IPV4) -> ChihayaPeer:
 
 
 @pytest.fixture
-def client(store_server: StoreServer) -> Iterator[redis.Redis]:
-    with store_server.client() as client:
-        yield client
-
-
-@pytest.fixture
 def chihaya(client: redis.Redis, clock: Clock) -> ChihayaNode:
     return ChihayaNode(client, clock)
-
-
-@pytest.fixture
-async def store(store_server: StoreServer, clock: Clock) -> AsyncIterator[PeerStore]:
-    async with redis_store(store_server.url, clock, remember_stops=600.0) as store:
-        yield store
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import redis
@@ -38,12 +38,6 @@ from udptracker.storage.base import StoreUnavailable
 from udptracker.storage.redis.layout import REAPER_LEASE
 from udptracker.storage.redis.store import RedisStore
 from udptracker.swarm import FAMILIES, IPV4
-
-
-@pytest.fixture
-def client(store_server: StoreServer) -> Iterator[redis.Redis]:
-    with store_server.client() as client:
-        yield client
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import pytest
@@ -24,7 +23,7 @@ from tests.storage.contract import (
     scrape,
 )
 from tests.support.servers import StoreServer
-from tests.support.stores import ClockedRedisStore, Interposed, counters_of, recount, redis_store, topology_of
+from tests.support.stores import ClockedRedisStore, Interposed, counters_of, recount, topology_of
 from udptracker.storage.redis.layout import stopped_key
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.standby import Entry
@@ -33,18 +32,6 @@ from udptracker.wire import Event, SwarmStats
 
 _BEFORE: Final = -10 * SECOND
 _AFTER: Final = 10 * SECOND
-
-
-@pytest.fixture
-def client(store_server: StoreServer) -> Iterator[redis.Redis]:
-    with store_server.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def store(store_server: StoreServer, clock: Clock) -> AsyncIterator[RedisStore]:
-    async with redis_store(store_server.url, clock, remember_stops=600.0) as store:
-        yield store
 
 
 @pytest.fixture
