@@ -274,12 +274,14 @@ class TestWhenAPaceIsKept:
     def test_a_pace_that_gathers_many_is_given_up(self) -> None:
         pace = Pace(0.001, 0)
         turns(pace, 1, 200_000, 100)
-        assert turns(pace, 40, 1_100_000, 20, start=20_000_000)[-10:] == [False] * 10
+        assert turns(pace, 60, 1_100_000, 20, start=20_000_000)[-10:] == [False] * 10
 
-    def test_not_after_a_turn_that_found_nothing(self) -> None:
+    @pytest.mark.parametrize("received", [0, 64])
+    def test_not_after_a_turn_that_found_nothing_or_left_some(self, received: int) -> None:
         pace = Pace(0.001, 0)
         turns(pace, 1, 200_000, 100)
-        assert pace.is_kept(0, 20_100_000) is False
+        assert pace.is_kept(received, 20_100_000) is False
+        assert pace.is_kept(1, 20_200_000) is True
 
     def test_never_without_one(self) -> None:
         assert not any(turns(Pace(0.0, 0), 1, 200_000, 200))

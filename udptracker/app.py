@@ -71,6 +71,7 @@ def _serve_with_workers(settings: Settings, keys: list[bytes], sockets: list[lis
     supervisor = Supervisor(settings, keys, sockets)
     metrics = None
     try:
+        supervisor.start()
         metrics = metrics_server(
             settings, snapshots=supervisor.snapshots, alive=supervisor.alive, ready=supervisor.ready
         )

@@ -24,7 +24,7 @@ from udptracker.tracker import Pending, Tracker
 _READS_PER_TURN: Final = 64
 """Datagrams read before other callbacks get a turn: about half a millisecond of work."""
 
-_SPARSE: Final = 33_000
+_SPARSE: Final = 25_000
 _RARE: Final = 500_000
 """Nanoseconds between datagrams, on average, from which and up to which a socket keeps a pace. More often, and there
 are several to read each time anyway; more seldom, and there is nothing to gather."""
@@ -77,7 +77,7 @@ class Pace:
         if elapsed > _WINDOW:
             self._sparse = self._count * _SPARSE < elapsed < self._count * _RARE
             self._count, self._since = 0, now
-        return self._sparse and received > 0 and self.seconds > 0
+        return self._sparse and 0 < received < _READS_PER_TURN and self.seconds > 0
 
 
 class DatagramSocket(asyncio.DatagramTransport):

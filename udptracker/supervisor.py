@@ -52,16 +52,19 @@ class Worker:
         self.start()
 
     def start(self) -> None:
-        """Start the process, for the first time or again."""
+        """Start the process, for the first time or again.
+
+        Raises:
+            OSError: the system has no room for it.
+        """
         context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=run_worker, args=(*self._arguments, theirs), name=f"worker {self.index}")
+        with theirs, signals_held():
+            process.start()
         with self._lock:
-            self._pipe, theirs = context.Pipe()
-            self.process: BaseProcess = context.Process(
-                target=run_worker, args=(*self._arguments, theirs), name=f"worker {self.index}"
-            )
-            with signals_held():
-                self.process.start()
-            theirs.close()
+            self._pipe = ours
+            self.process: BaseProcess = process
         self.started = time.monotonic()
 
     def snapshot(self) -> dict[str, Any] | None:
@@ -115,7 +118,18 @@ class Supervisor:
         self._previous_wake = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in _ENDINGS:
             signal.signal(number, lambda *_: None)
-        self._workers = [Worker(index, settings, keys, mine) for index, mine in enumerate(sockets)]
+        self._workers: list[Worker] = []
+        self._arguments = (settings, keys, sockets)
+
+    def start(self) -> None:
+        """Start the workers.
+
+        Raises:
+            OSError: the system has no room for them; `end` ends those that were started.
+        """
+        settings, keys, sockets = self._arguments
+        for index, mine in enumerate(sockets):
+            self._workers.append(Worker(index, settings, keys, mine))
 
     def snapshots(self) -> dict[str, dict[str, Any]]:
         """The counters of every worker that has ever answered, by its index."""
@@ -158,7 +172,11 @@ class Supervisor:
             log.warning("%s died (%s), starting it again", worker.process.name, _ending(worker.process.exitcode))
             if time.monotonic() - worker.started < _SHORT_LIFE:
                 time.sleep(_SHORT_LIFE)
-            worker.start()
+            try:
+                worker.start()
+            except OSError as error:
+                log.error("%s cannot be started: %s", worker.process.name, error)
+                time.sleep(_SHORT_LIFE)
 
     def end(self) -> None:
         """End the workers, within a bound; a signal that comes meanwhile kills them."""

@@ -17,7 +17,7 @@ from udptracker.wire import COMPACT_BYTES
 
 LARGE_SWARM: Final = 100
 SAMPLE_PEERS: Final = 500
-_MOST_SAMPLES: Final = 4_096
+MOST_SAMPLES: Final = 4_096
 
 
 class Pool:
@@ -63,6 +63,7 @@ class Samples:
         self._ttl = ttl
         self._draw = draw
         self._swarms: dict[tuple[int, bytes], Sample] = {}
+        self._full_until = 0
 
     def find(self, swarm: tuple[int, bytes], now: int) -> tuple[Sample | None, bool]:
         """(the sample to answer from or None, whether this announce shall read a new one)."""
@@ -77,10 +78,13 @@ class Samples:
         return (sample if now < sample.until else None), renews
 
     def note(self, swarm: tuple[int, bytes], now: int) -> None:
-        """Remember a swarm that was found to be large."""
-        if self._ttl and swarm not in self._swarms:
-            if len(self._swarms) >= _MOST_SAMPLES:
-                self._swarms.clear()
+        """Remember a swarm that was found to be large, if there is room for one more beside the busy ones."""
+        if not self._ttl or swarm in self._swarms or now < self._full_until:
+            return
+        if len(self._swarms) >= MOST_SAMPLES:
+            self._full_until = now + self._ttl  # to look through them all for each newcomer would be felt
+            self._swarms = {name: kept for name, kept in self._swarms.items() if now - kept.seen < self._ttl}
+        if len(self._swarms) < MOST_SAMPLES:
             self._swarms[swarm] = Sample(now)
 
     def forget(self, swarm: tuple[int, bytes]) -> None:
