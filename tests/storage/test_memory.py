@@ -28,7 +28,17 @@ from tests.storage.contract import (
 )
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
-from udptracker.swarm import IPV4, IPV6, AnnounceOperation, AnnounceResult
+from udptracker.swarm import (
+    IPV4,
+    IPV6,
+    AnnounceOperation,
+    AnnounceResult,
+    Role,
+    compact_endpoint,
+    pack_peer_v4,
+    pack_peer_v6,
+)
+from udptracker.wire import split_peers
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 
@@ -98,6 +108,42 @@ class TestRandomOrder:
             operations = [announce(number * 997 % size, LEECHER, NONE, 30) for number in range(2_000)]
             costs.append(min(_seconds(store, operations) for _ in range(5)))
         assert costs[1] < 5 * costs[0], costs
+
+
+class TestShortAndLong:
+    """A list of peers has a dictionary only while it is long: it grows and shrinks across the bounds of that here."""
+
+    @pytest.mark.parametrize("family", [IPV4, IPV6])
+    def test_it_holds_what_a_plain_model_holds(self, family: int) -> None:
+        """Addresses and ports of two kinds of bytes, so that an endpoint is also found across two others."""
+        rng = random.Random(5)
+        size = 4 if family == IPV4 else 16
+        pack = pack_peer_v4 if family == IPV4 else pack_peer_v6
+        peers = [pack(bytes(20), rng.choice((0, 1, 256, 257)), bytes(rng.choices((0, 1), k=size))) for _ in range(200)]
+        store = MemoryStore(rng.random)
+        model: dict[bytes, Role] = {}
+        sizes = set()
+        for step in range(6_000):
+            leaving = step // 500 % 2  # by turns more come and more go
+            peer = rng.choice(peers)
+            role = SEEDER if rng.random() < 0.8 else LEECHER
+            event = STOPPED if rng.random() < (0.8 if leaving else 0.2) else NONE
+            result = store.apply(
+                AnnounceOperation(family, bytes(20), peer, role, event, 0 if event == STOPPED else 400)
+            )
+            own = compact_endpoint(peer)
+            assert isinstance(result, AnnounceResult)
+            if event == STOPPED:
+                model.pop(own, None)
+            else:
+                model[own] = role
+                others = [each for each, its in model.items() if each != own and (role is LEECHER or its is LEECHER)]
+                assert sorted(split_peers(result.peers, family)) == sorted(others)
+            counted = Counter(model.values())
+            assert (result.seeders, result.leechers) == (counted[SEEDER], counted[LEECHER])
+            sizes.add(result.seeders)
+        assert min(sizes) < 10
+        assert max(sizes) > 40
 
 
 def _seconds(store: MemoryStore, operations: list[AnnounceOperation]) -> float:
