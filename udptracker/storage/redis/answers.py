@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from udptracker.storage.redis.layout import compact_endpoints
 from udptracker.storage.redis.samples import Sample
 from udptracker.swarm import AnnounceOperation, AnnounceResult, Role, compact_endpoint, without_endpoint
 from udptracker.wire import COMPACT_BYTES
@@ -16,21 +15,23 @@ _new_tuple = tuple.__new__
 
 def choose(
     operation: AnnounceOperation, seeders: list[bytes], leechers: list[bytes], draw: Callable[[], float]
-) -> bytes:
-    """Compact endpoints for an announce out of random peer keys of its swarm, which may be more than it wants."""
-    family, _, peer, role, _, want = operation
+) -> list[bytes]:
+    """Peer keys for an announce out of random ones of its swarm, which may be more than it wants, for `cut`."""
+    role, want = operation.role, operation.num_want
     # One more than wanted, where there is a chance that the announcer is among them.
-    if role is _LEECHER:
-        chosen = _slice(seeders, want, draw)
-        if len(chosen) < want and leechers:
-            chosen = chosen + _slice(leechers, want + 1 - len(chosen), draw)
-    else:
-        chosen = _slice(leechers, want + 1, draw)
-    if not chosen:
-        return b""
-    peers = without_endpoint(compact_endpoints(chosen, family), compact_endpoint(peer), family)
-    # The order is the reverse: what is one too many is a leecher.
-    return peers[-want * COMPACT_BYTES[family] :]
+    if role is not _LEECHER:
+        return _slice(leechers, want + 1, draw)
+    chosen = _slice(seeders, want, draw)
+    if len(chosen) < want and leechers:
+        chosen = chosen + _slice(leechers, want + 1 - len(chosen), draw)
+    return chosen
+
+
+def cut(peers: bytes, operation: AnnounceOperation) -> bytes:
+    """The compact endpoints of what was chosen, without the announcer's, and as many as it wants."""
+    family = operation.family
+    others = without_endpoint(peers, compact_endpoint(operation.peer), family)
+    return others[: operation.num_want * COMPACT_BYTES[family]]
 
 
 def from_sample(sample: Sample, operation: AnnounceOperation, draw: Callable[[], float]) -> AnnounceResult:

@@ -18,13 +18,14 @@ from typing import Any, Final, NamedTuple
 from hiredis import ReplyError
 
 from udptracker.storage.base import StoreError
-from udptracker.storage.redis.answers import choose, from_sample
+from udptracker.storage.redis.answers import choose, cut, from_sample
 from udptracker.storage.redis.errors import store_error
 from udptracker.storage.redis.layout import (
     COMMANDS,
     COUNTS,
     DOWNLOADS,
     command,
+    compact_endpoints,
     downloads_key,
     group,
     info_hash_counter,
@@ -111,6 +112,7 @@ class Batch:
         self._scrapes: list[tuple[int, ScrapeOperation]] = []
         self._registrations: dict[int, list[tuple[Role, bytes]]] = {}
         self._tombstones: list[Segment] = []
+        self._chosen: dict[int, list[tuple[int, int, int, list[bytes]]]] = {family: [] for family in FAMILIES}
         self._late: list[int] = []
         self._graduated: list[int] = []
 
@@ -143,6 +145,9 @@ class Batch:
         at = 0
         for planned in self._swarms:
             at = self._read_swarm(planned, replies, at)
+        for family, chosen in self._chosen.items():
+            if chosen:
+                self._answer(family, chosen)
         for family, registrations in self._registrations.items():
             at = self._read_registrations(family, registrations, replies, at)
         for index, scrape in self._scrapes:
@@ -269,11 +274,19 @@ class Batch:
                 self._samples.renew(swarm, (seeder_count, leecher_count), (seeders, leechers), self._now)
         elif renews:
             self._samples.forget(swarm)
+        chosen = self._chosen[swarm[0]]
         for index in indexes:
             operation = self._announce(index)
-            peers = choose(operation, seeders, leechers, self._draw) if operation.num_want else b""
-            self.results[index] = _new_tuple(AnnounceResult, (seeder_count, leecher_count, peers))
+            peers = choose(operation, seeders, leechers, self._draw) if operation.num_want else []
+            chosen.append((index, seeder_count, leecher_count, peers))
         return at
+
+    def _answer(self, family: int, chosen: list[tuple[int, int, int, list[bytes]]]) -> None:
+        """Results of announces, from (index, seeders, leechers, peer keys) of each."""
+        packed = compact_endpoints([peers for _, _, _, peers in chosen], family)
+        for (index, seeders, leechers, _), peers in zip(chosen, packed, strict=True):
+            shown = cut(peers, self._announce(index)) if peers else peers
+            self.results[index] = _new_tuple(AnnounceResult, (seeders, leechers, shown))
 
     def _changed(self, index: int, role: Role, put: bool) -> None:
         operation = self._announce(index)

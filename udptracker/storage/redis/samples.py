@@ -26,7 +26,7 @@ class Pool:
     __slots__ = ("_family", "_packed", "_size")
 
     def __init__(self, fields: list[bytes], family: int) -> None:
-        packed = compact_endpoints(fields, family)
+        (packed,) = compact_endpoints([fields], family)
         self._family = family
         self._size = len(packed) // COMPACT_BYTES[family]
         self._packed = packed + packed
