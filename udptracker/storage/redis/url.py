@@ -69,28 +69,29 @@ def parse_broker(url: str) -> Broker:
     if not separator or scheme not in _SCHEMES:
         raise ValueError(f"expected a URL of one of {', '.join(s + '://' for s in _SCHEMES)}")
     kind, secure = _SCHEMES[scheme]
-    # The host part may list several servers, which urlsplit would read as one: it is taken apart by hand.
-    parts = urlsplit("x://" + rest)
-    credentials, _, netloc = parts.netloc.rpartition("@")
+    # By hand, since the host part may list several servers: urlsplit reads them as one, or refuses them.
+    rest, _, options = rest.partition("#")[0].partition("?")
+    authority, slash, path = rest.partition("/")
+    credentials, _, listed = authority.rpartition("@")
     username, password = _credentials(credentials)
-    query = _query(parts.query, _TLS_OPTIONS if secure else (), kind)
+    query = _query(options, _TLS_OPTIONS if secure else (), kind)
     tls = _tls(query) if secure else None
     if kind == "unix":
-        if not parts.path.startswith("/") or netloc:
+        if not slash or listed:
             raise ValueError("expected the absolute path of a socket, as in unix:///run/redis/redis.sock")
-        return Broker(kind, (), unquote(parts.path), username, password, _db(query.get("db", "0")))
-    hosts = tuple(_host(text, _DEFAULT_PORTS[kind]) for text in netloc.split(","))
+        return Broker(kind, (), unquote(slash + path), username, password, _db(query.get("db", "0")))
+    hosts = tuple(_host(text, _DEFAULT_PORTS[kind]) for text in listed.split(","))
     if kind == "single" and len(hosts) > 1:
         raise ValueError("expected one host; several need redis+sentinel:// or redis+cluster://")
-    path = [unquote(part) for part in parts.path.split("/") if part]
+    names = [unquote(part) for part in path.split("/") if part]
     service = ""
     if kind == "sentinel":
-        if not path:
+        if not names:
             raise ValueError("expected the master's name, as in redis+sentinel://host:26379/mymaster/0")
-        service = path.pop(0)
-    if kind == "cluster" and path not in ([], ["0"]):
+        service = names.pop(0)
+    if kind == "cluster" and names not in ([], ["0"]):
         raise ValueError("expected no database: a cluster has only database 0")
-    db = _db(path[0] if path else query.get("db", "0"))
+    db = _db(names[0] if names else query.get("db", "0"))
     return Broker(
         kind,
         hosts,
