@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any, Final, cast
 
 import redis
 
+from tests.support.waiting import PATIENCE
 from udptracker.storage.redis.layout import group, info_hash_counter, parse_swarm_key, peers_counter
 from udptracker.storage.redis.link import Replies, Timeouts
 from udptracker.storage.redis.store import RedisStore
@@ -85,7 +87,8 @@ async def redis_store(url: str, clock: Callable[[], int] | None = None, **option
     """The same, open, and closed at the end."""
     store = make_redis_store(url, clock, **options)
     try:
-        await store.open()
+        async with asyncio.timeout(PATIENCE):
+            await store.open()
         yield store
     finally:
         await store.close()
