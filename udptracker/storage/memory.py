@@ -69,8 +69,8 @@ class _Peers:
             at = order.find(endpoint, at + 1)
         return at // width
 
-    def add(self, endpoint: bytes, second: int, draw: Callable[[], float]) -> None:
-        """A newcomer, at a uniformly random place."""
+    def add(self, endpoint: bytes, second: int, draw: Callable[[], float]) -> int:
+        """A newcomer, at a uniformly random place, which is returned."""
         order, heard, places = self.order, self.heard, self.places
         last = len(heard)
         at = int(draw() * (last + 1))
@@ -91,6 +91,7 @@ class _Peers:
         elif last >= _LONG:
             width = self.width
             self.places = {bytes(order[nth * width : (nth + 1) * width]): nth for nth in range(last + 1)}
+        return at
 
     def remove(self, at: int) -> None:
         """The peer at a place; the last one takes it."""
@@ -137,11 +138,8 @@ class _Peers:
         start = int(draw() * size)
         return self._slice(start, start + count, size, size)
 
-    def sample_without(self, endpoint: bytes, count: int, draw: Callable[[], float]) -> bytearray:
-        """`count` peers other than `endpoint`, or all others: a slice of the list with that peer cut out of it."""
-        skip = self.find(endpoint)
-        if skip < 0:
-            return self.sample(count, draw)
+    def sample_without(self, skip: int, count: int, draw: Callable[[], float]) -> bytearray:
+        """`count` peers but the one at place `skip`, or all others: a slice of the list with that one cut out of it."""
         others = len(self.heard) - 1
         if count >= others:
             return self._cut(0, others, skip)
@@ -254,17 +252,18 @@ class MemoryStore(ImmediateStore):
         seeders, leechers = swarm.seeders, swarm.leechers
         mine, others = (seeders, leechers) if seeding else (leechers, seeders)
         second = (self._clock() - self._epoch) // _SECOND
-        at = -1 if mine is None else mine.find(endpoint)
-        if mine is not None and at >= 0:
+        if mine is not None:
+            at = mine.find(endpoint)
+        else:
+            mine, at = _Peers(COMPACT_BYTES[family]), -1
+            if seeding:
+                swarm.seeders = seeders = mine
+            else:
+                swarm.leechers = leechers = mine
+        if at >= 0:
             mine.heard[at] = second
         else:
-            if mine is None:
-                mine = _Peers(COMPACT_BYTES[family])
-                if seeding:
-                    swarm.seeders = seeders = mine
-                else:
-                    swarm.leechers = leechers = mine
-            mine.add(endpoint, second, self._draw)
+            at = mine.add(endpoint, second, self._draw)
             self._count(family, role, 1)
             if others is not None and others.discard(endpoint):
                 self._count(family, Role.LEECHER if seeding else Role.SEEDER, -1)
@@ -280,7 +279,7 @@ class MemoryStore(ImmediateStore):
                 chosen = seeders.sample(num_want, self._draw)
             room = num_want - len(chosen) // mine.width
             if room > 0:
-                chosen = chosen + mine.sample_without(endpoint, room, self._draw)
+                chosen = chosen + mine.sample_without(at, room, self._draw)
         return _new_tuple(
             AnnounceResult,
             (
