@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +20,8 @@ def require(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise LoadError(f"--plot {path}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise LoadError("--plot needs matplotlib: pip install 'udptracker[plot]'") from None
+    if find_spec("matplotlib") is None:
+        raise LoadError("--plot needs matplotlib: pip install 'udptracker[plot]'")
 
 
 def plot(report: LoadReport, path: Path) -> None:
