@@ -8,9 +8,9 @@ import random
 from pathlib import Path
 from typing import Final
 
+from udptracker.core.swarm import IPV4, AnnounceOperation, Role, pack_peer_v4
+from udptracker.core.wire import Event
 from udptracker.storage.memory import MemoryStore
-from udptracker.swarm import IPV4, AnnounceOperation, Role, pack_peer_v4
-from udptracker.wire import Event
 
 _PEERS: Final = 1_000_000
 _SWARMS: Final = 100_000

@@ -8,9 +8,9 @@ from typing import Final
 
 from bench.cores import pinned
 from bench.trackers import Running
-from udptracker.client import NoAnswer, TrackerClient, TrackerRefused
+from udptracker.client.cli import NoAnswer, TrackerClient, TrackerRefused
+from udptracker.core.wire import AnnounceRequest, Event
 from udptracker.load import InfoHashes, Interval, LoadError, LoadOptions, cpu, run
-from udptracker.wire import AnnounceRequest, Event
 
 MIN_SECONDS: Final = 2.0
 """CPU is read at the end of each second of a run, the first of which is the reading to start from."""

@@ -19,9 +19,9 @@ from bench.footprint import resident
 from bench.loads import OPEN_LOOP, load_options
 from tests.support.daemon import Daemon
 from tests.support.servers import StoreServer, valkey
+from udptracker.core.swarm import IPV4, Role, pack_peer_v4
 from udptracker.load import run
 from udptracker.storage.redis.layout import command, group, swarm_key
-from udptracker.swarm import IPV4, Role, pack_peer_v4
 
 _SWARM_PEERS: Final = 20
 _STALE: Final = 10

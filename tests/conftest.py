@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.storage.contract import Clock
 from tests.support import servers
 from tests.support.daemon import Daemon
 from tests.support.servers import StoreServer
@@ -29,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos-seconds", default=1.0, type=float, help="how long tests/chaos loads before, during and after a fault"
     )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A store's clock that the test moves."""
+    return Clock()
 
 
 @pytest.fixture(scope="session")

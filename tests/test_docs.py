@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from udptracker import __version__, config
 from udptracker.config import MemorySettings, RedisSettings, Settings
-from udptracker.metrics import metrics_table
-from udptracker.storage.redis.url import parse_broker
+from udptracker.observe.metrics import metrics_table
+from udptracker.redis.url import parse_broker
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()

@@ -15,8 +15,8 @@ from tests.support.servers import StoreServer
 from tests.support.torrents import Torrent, TorrentClient, make_torrent
 from tests.support.udp import NoAnswer, Refused, TrackerClient
 from tests.support.waiting import eventually, free_port
-from udptracker import wire
-from udptracker.wire import Action, Event, SwarmStats
+from udptracker.core import wire
+from udptracker.core.wire import Action, Event, SwarmStats
 
 INFO_HASH = bytes(range(20))
 OTHER_HASH = b"\xff" * 20

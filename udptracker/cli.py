@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from udptracker import __version__, app, client, config, logs
+from udptracker import __version__, config
+from udptracker.client import cli as client
 from udptracker.load import cli as load
+from udptracker.observe import logs
+from udptracker.service import app
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import pytest
 
-from udptracker.connection_id import ConnectionIds
-from udptracker.counters import Counters
+from udptracker.core.connection_id import ConnectionIds
+from udptracker.core.counters import Counters
+from udptracker.core.policy import Policy
+from udptracker.core.swarm import AnnounceOperation
+from udptracker.core.tracker import Pending, Tracker
 from udptracker.load import LoadOptions
 from udptracker.load.world import World
-from udptracker.policy import Policy
-from udptracker.swarm import AnnounceOperation
-from udptracker.tracker import Pending, Tracker
 
 NOW: Final = 1_700_000_000.0
 HOST: Final = "127.0.0.2"

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from bench.micro.conftest import ADDRESS, HOST, NOW, OPERATIONS, Repeat
-from udptracker import wire
-from udptracker.connection_id import ConnectionIds
-from udptracker.counters import Counters
+from udptracker.core import wire
+from udptracker.core.connection_id import ConnectionIds
+from udptracker.core.counters import Counters
+from udptracker.core.swarm import IPV4, AnnounceOperation, AnnounceResult, Role, ScrapeOperation, pack_peer_v4
+from udptracker.core.tracker import Pending, Tracker
+from udptracker.core.wire import Event
 from udptracker.storage.memory import MemoryStore
-from udptracker.swarm import IPV4, AnnounceOperation, AnnounceResult, Role, ScrapeOperation, pack_peer_v4
-from udptracker.tracker import Pending, Tracker
-from udptracker.wire import Event
 
 
 @pytest.fixture(scope="module")

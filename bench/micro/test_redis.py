@@ -16,10 +16,10 @@ import pytest
 
 from bench.micro.conftest import OPERATIONS
 from tests.support.servers import StoreServer, valkey
-from udptracker.storage.redis.link import Link, Replies, Timeouts
+from udptracker.core.swarm import AnnounceOperation
+from udptracker.redis.link import Link, Replies, Timeouts
 from udptracker.storage.redis.rounds import Batch
 from udptracker.storage.redis.samples import Samples
-from udptracker.swarm import AnnounceOperation
 
 BATCH: Final = 50
 _STAMP: Final = 1_700_000_000_000_000_000

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from tests.support.waiting import eventually
-from udptracker import wire
-from udptracker.wire import AnnounceRequest, AnnounceResponse, ConnectResponse, ErrorResponse, Event, WireError
+from udptracker.core import wire
+from udptracker.core.wire import AnnounceRequest, AnnounceResponse, ConnectResponse, ErrorResponse, Event, WireError
 
 PEERS: Final = 400
 SWARMS: Final = 20

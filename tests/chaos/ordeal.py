@@ -15,9 +15,9 @@ from tests.support.daemon import Daemon
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, recount, redis_store
 from tests.support.waiting import eventually
-from udptracker import wire
-from udptracker.swarm import FAMILIES, Totals
-from udptracker.wire import Event
+from udptracker.core import wire
+from udptracker.core.swarm import FAMILIES, Totals
+from udptracker.core.wire import Event
 
 REPLAY_WINDOW: Final = 10.0
 _PROBE_PORT: Final = 60_000

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import eventually
-from udptracker import wire
+from udptracker.core import wire
+from udptracker.core.wire import Action
 from udptracker.load.lane import SECOND, UNREACHABLE, Lane
 from udptracker.load.options import LoadOptions
 from udptracker.load.world import World
-from udptracker.wire import Action
 
 ADDRESS = bytes([127, 0, 0, 2])
 ID = b"AN ID..."

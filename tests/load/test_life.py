@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from udptracker import wire
+from udptracker.core import wire
+from udptracker.core.wire import AnnounceRequest, Event
 from udptracker.load.life import Population
 from udptracker.load.options import LoadOptions
 from udptracker.load.world import World
-from udptracker.wire import AnnounceRequest, Event
 
 
 def population(seeders: float, peers: int = 40) -> Population:

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udptracker import wire
+from udptracker.core import wire
 from udptracker.load.options import LoadOptions
 from udptracker.load.world import InfoHashes, Peer, World
 

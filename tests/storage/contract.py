@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from udptracker.storage.base import PeerStore
-from udptracker.swarm import (
+from udptracker.core.swarm import (
     FAMILIES,
     IPV4,
     IPV6,
@@ -27,7 +26,8 @@ from udptracker.swarm import (
     pack_peer_v4,
     pack_peer_v6,
 )
-from udptracker.wire import Event, SwarmStats, split_peers
+from udptracker.core.wire import Event, SwarmStats, split_peers
+from udptracker.storage.base import PeerStore
 
 SECOND = 1_000_000_000
 SEEDER, LEECHER = Role.SEEDER, Role.LEECHER

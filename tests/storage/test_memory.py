@@ -26,9 +26,7 @@ from tests.storage.contract import (
     endpoint_of,
     endpoints,
 )
-from udptracker.storage.base import PeerStore
-from udptracker.storage.memory import MemoryStore
-from udptracker.swarm import (
+from udptracker.core.swarm import (
     IPV4,
     IPV6,
     AnnounceOperation,
@@ -38,7 +36,9 @@ from udptracker.swarm import (
     pack_peer_v4,
     pack_peer_v6,
 )
-from udptracker.wire import split_peers
+from udptracker.core.wire import split_peers
+from udptracker.storage.base import PeerStore
+from udptracker.storage.memory import MemoryStore
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 
@@ -46,8 +46,8 @@ _MEASURE: Final = """
 import os, random
 from tests.storage.contract import announce
 from udptracker.storage.memory import MemoryStore
-from udptracker.swarm import Role
-from udptracker.wire import Event
+from udptracker.core.swarm import Role
+from udptracker.core.wire import Event
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -10,7 +10,7 @@ import pytest
 from tests.storage.contract import Clock, StoreContract
 from tests.support.servers import StoreServer
 from tests.support.stores import make_redis_store, redis_store
-from udptracker.counters import Counters
+from udptracker.core.counters import Counters
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
 from udptracker.storage.standby import StandbyStore

@@ -32,12 +32,12 @@ from tests.storage.contract import (
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, make_redis_store, recount
 from tests.support.waiting import PATIENCE
-from udptracker.counters import Counters
-from udptracker.storage.base import PeerStore, StoreUnavailable
+from udptracker.core.counters import Counters
+from udptracker.core.swarm import IPV4, IPV6, StoreUnavailable
+from udptracker.core.wire import SwarmStats
+from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
 from udptracker.storage.standby import StandbyStore
-from udptracker.swarm import IPV4, IPV6
-from udptracker.wire import SwarmStats
 
 
 class Node:

@@ -14,7 +14,7 @@ from typing import Final
 from tests.support.process import ChildProcess
 from tests.support.udp import TrackerClient
 from tests.support.waiting import eventually, free_port
-from udptracker.wire import AnnounceResponse, Event, SwarmStats
+from udptracker.core.wire import AnnounceResponse, Event, SwarmStats
 
 HOSTS: Final = {4: "127.0.0.1", 6: "::1"}
 """Where a daemon listens unless told otherwise, by IP version."""

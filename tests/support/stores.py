@@ -11,13 +11,13 @@ from typing import Any, Final, cast
 import redis
 
 from tests.support.waiting import PATIENCE
+from udptracker.core.swarm import FAMILIES, Role, Totals
+from udptracker.redis.link import Replies, Timeouts
+from udptracker.redis.topology import Segment, Topology
+from udptracker.redis.url import parse_broker
+from udptracker.service.stores import make_topology
 from udptracker.storage.redis.layout import group, info_hash_counter, parse_swarm_key, peers_counter
-from udptracker.storage.redis.link import Replies, Timeouts
 from udptracker.storage.redis.store import RedisStore
-from udptracker.storage.redis.topology import Segment, Topology
-from udptracker.storage.redis.url import parse_broker
-from udptracker.stores import make_topology
-from udptracker.swarm import FAMILIES, Role, Totals
 
 SHORT: Final = Timeouts(connect=2.0, read=2.0, write=2.0)
 """Long enough for a busy machine, short enough for a test that waits for them."""

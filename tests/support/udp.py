@@ -7,8 +7,15 @@ import socket
 from types import TracebackType
 from typing import Final, Self
 
-from udptracker import wire
-from udptracker.wire import AnnounceRequest, AnnounceResponse, ConnectResponse, ErrorResponse, Event, ScrapeResponse
+from udptracker.core import wire
+from udptracker.core.wire import (
+    AnnounceRequest,
+    AnnounceResponse,
+    ConnectResponse,
+    ErrorResponse,
+    Event,
+    ScrapeResponse,
+)
 
 _RECEIVE_BYTES: Final = 65535
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import durationpy
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from udptracker.storage.redis.url import parse_broker
+from udptracker.redis.url import parse_broker
 
 _GO_DURATION: Final = re.compile(r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+|[-+]?0")
 _LONGEST: Final = 8760 * 3600.0

@@ -11,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from udptracker.client import BadTarget, parse_url
+from udptracker.client.cli import BadTarget, parse_url
 from udptracker.load import plot, view
 from udptracker.load.options import LoadError, LoadOptions, parse_mix
 from udptracker.load.runner import run

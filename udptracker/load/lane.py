@@ -10,13 +10,13 @@ from struct import Struct
 from time import monotonic_ns
 from typing import Final
 
-from udptracker import wire
+from udptracker.core import wire
+from udptracker.core.wire import Action
 from udptracker.load.burst import MOST, BurstSender
 from udptracker.load.life import Population
 from udptracker.load.options import MAX_ID_AGE, LoadOptions
 from udptracker.load.tally import Tally
 from udptracker.load.world import World
-from udptracker.wire import Action
 
 SECOND: Final = 1_000_000_000
 

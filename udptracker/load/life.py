@@ -7,8 +7,8 @@ from itertools import cycle
 from struct import Struct
 from typing import Final
 
+from udptracker.core.wire import Event
 from udptracker.load.world import Peer, World
-from udptracker.wire import Event
 
 _put_left = Struct(">Q").pack_into
 _put_event = Struct(">I").pack_into

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from udptracker.wire import Action
+from udptracker.core.wire import Action
 
 KINDS = (Action.CONNECT, Action.ANNOUNCE, Action.SCRAPE)
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from udptracker import wire
+from udptracker.core import wire
+from udptracker.core.wire import AnnounceRequest
 from udptracker.load.options import LoadOptions
-from udptracker.wire import AnnounceRequest
 
 _FIRST_PORT: Final = 1024
 _PORTS: Final = 65536 - _FIRST_PORT

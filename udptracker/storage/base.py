@@ -21,15 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from udptracker.swarm import Operation, Result, Totals
-
-
-class StoreError(Exception):
-    """One operation failed; the text is for the log of an operator, never for a client."""
-
-
-class StoreUnavailable(StoreError):
-    """The store does not answer, or refuses every write: gone, too slow, loading, read-only, out of memory."""
+from udptracker.core.swarm import Operation, Result, StoreError, Totals
 
 
 class ReapReport(NamedTuple):

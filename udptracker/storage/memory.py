@@ -20,8 +20,7 @@ from array import array
 from collections.abc import Callable
 from typing import Final
 
-from udptracker.storage.base import ImmediateStore, ReapReport
-from udptracker.swarm import (
+from udptracker.core.swarm import (
     FAMILIES,
     AnnounceOperation,
     AnnounceResult,
@@ -31,7 +30,8 @@ from udptracker.swarm import (
     Totals,
     compact_endpoint,
 )
-from udptracker.wire import COMPACT_BYTES, Event, SwarmStats
+from udptracker.core.wire import COMPACT_BYTES, Event, SwarmStats
+from udptracker.storage.base import ImmediateStore, ReapReport
 
 _REAP_SLICE: Final = 2_000
 """Peers looked at between two pauses: about 1 ms, and the bound on what a request waits for the reaper."""

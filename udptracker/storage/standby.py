@@ -25,10 +25,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from udptracker.counters import Counters
-from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport, StoreError, StoreUnavailable
-from udptracker.swarm import AnnounceOperation, Operation, Result, Role, Totals
-from udptracker.wire import Event
+from udptracker.core.counters import Counters
+from udptracker.core.swarm import AnnounceOperation, Operation, Result, Role, StoreError, StoreUnavailable, Totals
+from udptracker.core.wire import Event
+from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport
 
 log = logging.getLogger(__name__)
 

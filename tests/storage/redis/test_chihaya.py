@@ -27,10 +27,10 @@ from tests.storage.contract import (
 )
 from tests.support.chihaya import ChihayaNode, ChihayaPeer
 from tests.support.stores import counters_of, recount, shared_contents
+from udptracker.core.swarm import FAMILIES, IPV4, IPV6, Totals
+from udptracker.core.wire import SwarmStats
 from udptracker.storage.base import PeerStore
 from udptracker.storage.redis.layout import PING
-from udptracker.swarm import FAMILIES, IPV4, IPV6, Totals
-from udptracker.wire import SwarmStats
 
 
 def chihaya_peer(number: int, family: int = IPV4) -> ChihayaPeer:

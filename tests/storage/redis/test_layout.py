@@ -27,9 +27,9 @@ from tests.storage.contract import (
 )
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, recount, redis_store, shared_contents
+from udptracker.core.swarm import FAMILIES, IPV4, IPV6, PEER_KEY_BYTES, Role, compact_endpoint
+from udptracker.core.wire import split_peers
 from udptracker.storage.redis import layout
-from udptracker.swarm import FAMILIES, IPV4, IPV6, PEER_KEY_BYTES, Role, compact_endpoint
-from udptracker.wire import split_peers
 
 _HEX = "00ff" * 10
 

@@ -34,10 +34,9 @@ from tests.support.stores import (
     topology_of,
 )
 from tests.support.waiting import PATIENCE
-from udptracker.storage.base import StoreUnavailable
+from udptracker.core.swarm import FAMILIES, IPV4, StoreUnavailable
 from udptracker.storage.redis.layout import REAPER_LEASE
 from udptracker.storage.redis.store import RedisStore
-from udptracker.swarm import FAMILIES, IPV4
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ from tests.storage.contract import (
 )
 from tests.support.servers import StoreServer
 from tests.support.stores import ClockedRedisStore, Interposed, counters_of, recount, topology_of
+from udptracker.core.swarm import FAMILIES, IPV4, Role
+from udptracker.core.wire import Event, SwarmStats
 from udptracker.storage.redis.layout import stopped_key
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.standby import Entry
-from udptracker.swarm import FAMILIES, IPV4, Role
-from udptracker.wire import Event, SwarmStats
 
 _BEFORE: Final = -10 * SECOND
 _AFTER: Final = 10 * SECOND

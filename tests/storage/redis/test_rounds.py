@@ -27,11 +27,10 @@ from tests.storage.contract import (
 )
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, recount, redis_store
-from udptracker.storage.base import StoreError, StoreUnavailable
+from udptracker.core.swarm import IPV4, AnnounceResult, ScrapeOperation, StoreError, StoreUnavailable
+from udptracker.core.wire import SwarmStats
 from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS
 from udptracker.storage.redis.store import RedisStore
-from udptracker.swarm import IPV4, AnnounceResult, ScrapeOperation
-from udptracker.wire import SwarmStats
 
 PEERS = 4 * SAMPLE_PEERS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
+from udptracker.core.swarm import IPV4
 from udptracker.storage.redis.samples import MOST_SAMPLES, Samples
-from udptracker.swarm import IPV4
 
 SECOND = 1_000_000_000
 BUSY = (IPV4, bytes(20))

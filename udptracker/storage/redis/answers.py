@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from udptracker.core.swarm import AnnounceOperation, AnnounceResult, Role, compact_endpoint, without_endpoint
+from udptracker.core.wire import COMPACT_BYTES
 from udptracker.storage.redis.samples import Sample
-from udptracker.swarm import AnnounceOperation, AnnounceResult, Role, compact_endpoint, without_endpoint
-from udptracker.wire import COMPACT_BYTES
 
 _LEECHER = Role.LEECHER
 

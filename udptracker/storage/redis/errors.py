@@ -6,7 +6,7 @@ from typing import Final
 
 from hiredis import ReplyError
 
-from udptracker.storage.base import StoreError, StoreUnavailable
+from udptracker.core.swarm import StoreError, StoreUnavailable
 
 _UNAVAILABLE: Final = (
     "LOADING",

@@ -26,8 +26,8 @@ from itertools import chain
 from struct import Struct
 from typing import Final
 
-from udptracker.swarm import FAMILIES, PEER_KEY_BYTES, Role
-from udptracker.wire import COMPACT_BYTES
+from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Role
+from udptracker.core.wire import COMPACT_BYTES
 
 REAPER_LEASE: Final = b"udptracker_reaper"
 PING: Final = b"udptracker_ping"

@@ -18,7 +18,9 @@ from typing import Any, Final
 
 from hiredis import ReplyError
 
-from udptracker.storage.base import ReapReport, StoreUnavailable
+from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Role, StoreUnavailable
+from udptracker.redis.topology import Segment, Topology, segment
+from udptracker.storage.base import ReapReport
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.layout import (
     REAPER_LEASE,
@@ -29,8 +31,6 @@ from udptracker.storage.redis.layout import (
     parse_swarm_key,
     peers_counter,
 )
-from udptracker.storage.redis.topology import Segment, Topology, segment
-from udptracker.swarm import FAMILIES, PEER_KEY_BYTES, Role
 
 _NAMES_AT_ONCE: Final = 16
 _FIELDS_AT_ONCE: Final = 100

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from udptracker.core.swarm import Role
+from udptracker.core.wire import Event
+from udptracker.redis.link import Replies
+from udptracker.redis.topology import Segment, segment
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.layout import (
     COMMANDS,
@@ -21,11 +25,7 @@ from udptracker.storage.redis.layout import (
     stopped_key,
     swarm_key,
 )
-from udptracker.storage.redis.link import Replies
-from udptracker.storage.redis.topology import Segment, segment
 from udptracker.storage.standby import Entry
-from udptracker.swarm import Role
-from udptracker.wire import Event
 
 
 class Replay:

@@ -17,7 +17,19 @@ from typing import Any, Final, NamedTuple
 
 from hiredis import ReplyError
 
-from udptracker.storage.base import StoreError
+from udptracker.core.swarm import (
+    FAMILIES,
+    AnnounceOperation,
+    AnnounceResult,
+    Operation,
+    Result,
+    Role,
+    ScrapeOperation,
+    StoreError,
+)
+from udptracker.core.wire import Event, SwarmStats
+from udptracker.redis.link import Replies
+from udptracker.redis.topology import Segment
 from udptracker.storage.redis.answers import choose, cut, from_sample
 from udptracker.storage.redis.errors import store_error
 from udptracker.storage.redis.layout import (
@@ -34,20 +46,8 @@ from udptracker.storage.redis.layout import (
     stopped_key,
     swarm_key,
 )
-from udptracker.storage.redis.link import Replies
 from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS, Sample, Samples
 from udptracker.storage.redis.scripts import drop_older
-from udptracker.storage.redis.topology import Segment
-from udptracker.swarm import (
-    FAMILIES,
-    AnnounceOperation,
-    AnnounceResult,
-    Operation,
-    Result,
-    Role,
-    ScrapeOperation,
-)
-from udptracker.wire import Event, SwarmStats
 
 _SEEDER, _LEECHER = Role.SEEDER, Role.LEECHER
 _NONE, _STOPPED, _COMPLETED = Event.NONE, Event.STOPPED, Event.COMPLETED

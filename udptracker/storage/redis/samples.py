@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from udptracker.core.swarm import IPV4, without_endpoint
+from udptracker.core.wire import COMPACT_BYTES
 from udptracker.storage.redis.layout import compact_endpoints
-from udptracker.swarm import IPV4, without_endpoint
-from udptracker.wire import COMPACT_BYTES
 
 LARGE_SWARM: Final = 100
 SAMPLE_PEERS: Final = 500

@@ -10,17 +10,17 @@ from typing import Final
 
 from hiredis import ReplyError
 
-from udptracker.storage.base import ReapReport, StoreError, StoreUnavailable
+from udptracker.core.swarm import FAMILIES, Operation, Result, Role, StoreError, StoreUnavailable, Totals
+from udptracker.redis.link import Replies
+from udptracker.redis.topology import Segment, Topology, segment
+from udptracker.storage.base import ReapReport
 from udptracker.storage.redis.errors import store_error
 from udptracker.storage.redis.layout import PING, info_hash_counter, parse_count, peers_counter, sum_changes
-from udptracker.storage.redis.link import Replies
 from udptracker.storage.redis.reap import Walk
 from udptracker.storage.redis.replay import Replay
 from udptracker.storage.redis.rounds import Batch
 from udptracker.storage.redis.samples import Samples
-from udptracker.storage.redis.topology import Segment, Topology, segment
 from udptracker.storage.standby import Entry, ReplayableStore
-from udptracker.swarm import FAMILIES, Operation, Result, Role, Totals
 
 _OLDEST_SERVER: Final = (6, 2)
 _SECOND: Final = 1_000_000_000

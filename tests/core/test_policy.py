@@ -1,0 +1,71 @@
+"""The pure decisions, each by itself."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from udptracker.core import wire
+from udptracker.core.policy import Policy, announced_address, interval, num_want_limit
+from udptracker.core.swarm import FAMILIES, IPV4, IPV6
+from udptracker.core.wire import COMPACT_BYTES
+
+V4 = ip_address("192.0.2.1").packed
+V6 = ip_address("2001:db8::1").packed
+OTHER_V4 = ip_address("198.51.100.7").packed
+OTHER_V6 = ip_address("2001:db8::7").packed
+
+PAYLOAD = {IPV4: wire.MAX_PAYLOAD_IPV4, IPV6: wire.MAX_PAYLOAD_IPV6}
+
+
+class TestNumWant:
+    @pytest.mark.parametrize(
+        ("policy", "family", "expected"),
+        [
+            (Policy(), IPV4, (50, 100)),
+            (Policy(), IPV6, (50, 79)),
+            (Policy(max_numwant=20), IPV4, (20, 20)),
+            (Policy(default_numwant=1000, max_numwant=1000), IPV4, (242, 242)),
+            (Policy(default_numwant=1000, max_numwant=1000), IPV6, (79, 79)),
+            (Policy(default_numwant=0, max_numwant=0), IPV4, (0, 0)),
+        ],
+    )
+    def test_default_and_maximum(self, policy: Policy, family: int, expected: tuple[int, int]) -> None:
+        assert num_want_limit(policy, family) == expected
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_the_most_just_fits_a_datagram(self, family: int) -> None:
+        _, most = num_want_limit(Policy(max_numwant=10**6), family)
+        size = wire.ANNOUNCE_RESPONSE_BYTES + most * COMPACT_BYTES[family]
+        assert size <= PAYLOAD[family] < size + COMPACT_BYTES[family]
+
+
+class TestInterval:
+    @given(st.floats(0, 1, exclude_max=True))
+    def test_without_jitter_it_is_what_was_configured(self, draw: float) -> None:
+        assert interval(Policy(announce_interval=900), draw) == 900
+
+    @given(st.floats(0, 1, exclude_max=True), st.integers(0, 3600))
+    def test_jitter_adds_up_to_its_own_length(self, draw: float, jitter: int) -> None:
+        assert 900 <= interval(Policy(announce_interval=900, interval_jitter=jitter), draw) <= 900 + jitter
+
+    def test_the_ends_are_reached(self) -> None:
+        policy = Policy(announce_interval=900, interval_jitter=60)
+        assert interval(policy, 0.0) == 900
+        assert interval(policy, 0.999999) == 960
+
+
+class TestAnnouncedAddress:
+    @pytest.mark.parametrize(("source", "field"), [(V4, OTHER_V4), (V6, OTHER_V6)])
+    def test_a_field_of_the_same_family_is_believed(self, source: bytes, field: bytes) -> None:
+        assert announced_address(source, field) == field
+
+    @pytest.mark.parametrize(("source", "field"), [(V4, bytes(4)), (V6, bytes(16)), (V4, OTHER_V6), (V6, OTHER_V4)])
+    def test_zeros_and_the_other_family_are_not(self, source: bytes, field: bytes) -> None:
+        assert announced_address(source, field) == source
+
+    def test_an_ipv4_mapped_field_is_of_the_other_family(self) -> None:
+        assert announced_address(V6, ip_address("::ffff:198.51.100.7").packed) == V6

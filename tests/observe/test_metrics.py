@@ -1,0 +1,267 @@
+"""Counters to Prometheus text, read back with Prometheus's own parser."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from udptracker import __version__
+from udptracker.core.counters import Counters
+from udptracker.observe.metrics import Snapshot, exposition, merged, metric_rows, metrics_table
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def samples_of(text: bytes) -> Samples:
+    result: Samples = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in result
+            result[key] = sample.value
+    return result
+
+
+def scrape(snapshots: Mapping[str, Snapshot], kernel_drops: int = 0) -> Samples:
+    return samples_of(exposition(snapshots, kernel_drops))
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return f"udptracker_{name}", frozenset(labels.items())
+
+
+def labels_of(samples: Samples, name: str) -> set[frozenset[tuple[str, str]]]:
+    return {labels for sample, labels in samples if sample == f"udptracker_{name}"}
+
+
+def busy() -> Counters:
+    """Counters of which no two plain values are equal, so that a mix-up shows."""
+    counters = Counters()
+    counters.requests[:] = [11, 12, 13, 14, 15, 16]
+    counters.refused["bad connection ID"] = 21
+    counters.refused['a "quoted"\n\\ reason'] = 22
+    counters.dropped["short packet"] = 23
+    counters.bytes_in, counters.bytes_out = 31, 32
+    counters.queue_depth = 33
+    counters.store_errors["StoreUnavailable"] = 34
+    counters.buffered, counters.replayed, counters.replay_dropped, counters.standby_answers = 41, 42, 43, 44
+    counters.reaper_runs, counters.reaper_skipped, counters.reaper_failures = 51, 52, 53
+    counters.reaped, counters.broken, counters.reaper_swarms = 54, 55, 56
+    counters.reaper_seconds, counters.reaper_last_success = 0.125, 1_700_000_000.5
+    counters.totals = {4: (61, 62, 63), 6: (64, 65, 66)}
+    return counters
+
+
+def test_every_value_lands_in_its_own_family() -> None:
+    samples = scrape({"0": busy().snapshot()}, kernel_drops=71)
+    expected = {
+        key("requests_total", action="connect", family="ipv4"): 11,
+        key("requests_total", action="connect", family="ipv6"): 12,
+        key("requests_total", action="announce", family="ipv4"): 13,
+        key("requests_total", action="announce", family="ipv6"): 14,
+        key("requests_total", action="scrape", family="ipv4"): 15,
+        key("requests_total", action="scrape", family="ipv6"): 16,
+        key("refusals_total", reason="bad connection ID"): 21,
+        key("refusals_total", reason='a "quoted"\n\\ reason'): 22,
+        key("drops_total", reason="short packet"): 23,
+        key("received_bytes_total"): 31,
+        key("sent_bytes_total"): 32,
+        key("queue_depth"): 33,
+        key("store_errors_total", kind="StoreUnavailable"): 34,
+        key("store_up"): 1,
+        key("standby_buffered_peers"): 41,
+        key("standby_replayed_total"): 42,
+        key("standby_dropped_total"): 43,
+        key("standby_answers_total"): 44,
+        key("reaper_runs_total"): 51,
+        key("reaper_skipped_total"): 52,
+        key("reaper_failures_total"): 53,
+        key("reaper_removed_peers_total"): 54,
+        key("reaper_broken_entries_total"): 55,
+        key("reaper_removed_swarms_total"): 56,
+        key("reaper_duration_seconds"): 0.125,
+        key("reaper_last_success_timestamp_seconds"): 1_700_000_000.5,
+        key("swarms", family="ipv4"): 61,
+        key("seeders", family="ipv4"): 62,
+        key("leechers", family="ipv4"): 63,
+        key("swarms", family="ipv6"): 64,
+        key("seeders", family="ipv6"): 65,
+        key("leechers", family="ipv6"): 66,
+        key("kernel_drops_total"): 71,
+        key("workers"): 1,
+        key("build_info", version=__version__, python=platform.python_version()): 1,
+    }
+    ours = {
+        sample: value
+        for sample, value in samples.items()
+        if sample[0].startswith("udptracker_") and not sample[0].endswith(("_bucket", "_count", "_sum"))
+    }
+    assert ours == expected
+
+
+def test_the_process_is_measured_as_every_prometheus_client_does() -> None:
+    samples = scrape({"0": Counters().snapshot()})
+    assert samples["process_resident_memory_bytes", frozenset()] > 1_000_000
+    assert samples["process_open_fds", frozenset()] > 0
+    assert 0 < samples["process_start_time_seconds", frozenset()] < time.time() + 60
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**27), max_size=50))
+def test_a_duration_is_counted_from_the_first_bucket_that_holds_it(durations: list[int]) -> None:
+    counters = Counters()
+    for microseconds in durations:
+        counters.durations.add(microseconds)
+    samples = scrape({"0": counters.snapshot()})
+    bounds = [dict(labels)["le"] for labels in labels_of(samples, "request_duration_seconds_bucket")]
+    assert len(bounds) == len(counters.durations.counts)
+    for bound in bounds:
+        # A duration of `d` whole microseconds lies between d and d + 1, so it must be below the bound.
+        below = sum(d / 1e6 < float(bound) for d in durations)
+        assert samples[key("request_duration_seconds_bucket", le=bound)] == below
+    assert samples[key("request_duration_seconds_count")] == len(durations)
+    assert abs(samples[key("request_duration_seconds_sum")] - sum(durations) / 1e6) < 1e-6
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 40_000), max_size=50))
+def test_a_batch_size_is_counted_from_the_first_bucket_that_holds_it(sizes: list[int]) -> None:
+    counters = Counters()
+    for size in sizes:
+        counters.batch_sizes.add(size)
+    samples = scrape({"0": counters.snapshot()})
+    bounds = [dict(labels)["le"] for labels in labels_of(samples, "store_batch_size_bucket")]
+    assert len(bounds) == len(counters.batch_sizes.counts)
+    for bound in bounds:
+        assert samples[key("store_batch_size_bucket", le=bound)] == sum(s <= float(bound) for s in sizes)
+    assert samples[key("store_batch_size_sum")] == sum(sizes)
+
+
+def test_store_latency_is_a_histogram_of_its_own() -> None:
+    counters = Counters()
+    counters.store_latency.add(1_500)
+    samples = scrape({"0": counters.snapshot()})
+    assert samples[key("store_batch_duration_seconds_bucket", le="0.001024")] == 0
+    assert samples[key("store_batch_duration_seconds_bucket", le="0.002048")] == 1
+    assert samples[key("store_batch_duration_seconds_sum")] == 0.0015
+    assert samples[key("request_duration_seconds_count")] == 0
+
+
+_counts = st.integers(0, 2**40)
+_reasons = st.dictionaries(st.sampled_from(["short packet", "queue full", "bad connection ID"]), _counts)
+
+
+@st.composite
+def _counters(draw: st.DrawFn) -> Counters:
+    counters = Counters()
+    for name in Counters.__slots__:
+        value = getattr(counters, name)
+        if isinstance(value, int | float):
+            setattr(counters, name, draw(_counts))
+    counters.store_up = draw(st.integers(0, 1))
+    counters.requests[:] = draw(st.lists(_counts, min_size=6, max_size=6))
+    counters.totals = draw(st.dictionaries(st.sampled_from([4, 6]), st.tuples(_counts, _counts, _counts)))
+    for reasons in (counters.refused, counters.dropped, counters.store_errors):
+        reasons.update(draw(_reasons))
+    for histogram in (counters.durations, counters.store_latency, counters.batch_sizes):
+        for value in draw(st.lists(_counts, max_size=3)):
+            histogram.add(value)
+    return counters
+
+
+_SHARED = ("swarms", "seeders", "leechers")
+_WORST = ("store_up",)
+_LATEST = ("reaper_duration_seconds", "reaper_last_success_timestamp_seconds")
+_OF_THE_RENDERER = ("kernel_drops_total", "build_info", "workers")
+
+
+@settings(deadline=None)
+@given(st.lists(_counters(), min_size=2, max_size=4))
+def test_workers_add_up(counters: list[Counters]) -> None:
+    snapshots = {str(i): counter.snapshot() for i, counter in enumerate(counters)}
+    apart = [scrape({"0": snapshot}) for snapshot in snapshots.values()]
+    together = scrape(snapshots)
+    latest = max(apart, key=lambda samples: samples[key("reaper_last_success_timestamp_seconds")])
+    for sample in set[tuple[str, frozenset[tuple[str, str]]]]().union(*apart):
+        name = sample[0].removeprefix("udptracker_")
+        values = [samples.get(sample, 0.0) for samples in apart]
+        if name.startswith("process_") or name in _OF_THE_RENDERER:
+            continue
+        if name in _SHARED:
+            assert together[sample] == max(values)
+        elif name in _WORST:
+            assert together[sample] == min(values)
+        elif name in _LATEST:
+            assert together[key("reaper_last_success_timestamp_seconds")] == max(
+                samples[key("reaper_last_success_timestamp_seconds")] for samples in apart
+            )
+            if len({samples[key("reaper_last_success_timestamp_seconds")] for samples in apart}) == len(apart):
+                assert together[sample] == latest[sample]
+        else:
+            assert abs(together[sample] - sum(values)) <= 1e-9 * sum(values), sample
+
+
+@settings(deadline=None)
+@given(st.lists(_counters(), min_size=2, max_size=3))
+def test_snapshots_may_have_come_through_json(counters: list[Counters]) -> None:
+    direct = {str(i): counter.snapshot() for i, counter in enumerate(counters)}
+    carried: dict[str, dict[str, Any]] = json.loads(json.dumps(direct))
+    assert merged(carried.values()) == merged(direct.values())
+    mixed = {"0": direct["0"], "1": carried["1"]}
+    assert merged(mixed.values()) == merged([direct["0"], direct["1"]])
+
+
+def test_merging_leaves_the_snapshots_alone() -> None:
+    snapshots = [busy().snapshot(), busy().snapshot()]
+    merged(snapshots)
+    assert snapshots == [busy().snapshot(), busy().snapshot()]
+
+
+def test_several_workers_are_told_apart_where_it_matters() -> None:
+    idle, lost = Counters(), busy()
+    lost.store_up = 0
+    samples = scrape({"0": idle.snapshot(), "1": lost.snapshot()})
+    assert samples[key("workers")] == 2
+    assert samples[key("worker_requests_total", worker="0")] == 0
+    assert samples[key("worker_requests_total", worker="1")] == 11 + 12 + 13 + 14 + 15 + 16
+    assert samples[key("worker_queue_depth", worker="1")] == 33
+    assert samples[key("worker_store_up", worker="0")] == 1
+    assert samples[key("worker_store_up", worker="1")] == 0
+
+
+def test_a_lone_worker_has_no_series_of_its_own() -> None:
+    samples = scrape({"0": busy().snapshot()})
+    assert not [sample for sample in samples if sample[0].startswith("udptracker_worker_")]
+
+
+def test_no_worker_at_all_is_zeros_and_a_store_that_is_not_up() -> None:
+    samples = scrape({})
+    assert samples[key("workers")] == 0
+    assert samples[key("store_up")] == 0
+    assert samples[key("requests_total", action="announce", family="ipv4")] == 0
+
+
+def test_the_rows_are_what_is_exposed() -> None:
+    families = text_string_to_metric_families(exposition({"0": busy().snapshot()}, 0).decode())
+    exposed = [
+        (family.name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
+        for family in families
+        if family.name.startswith("udptracker_")
+    ]
+    assert exposed == metric_rows()
+
+
+def test_the_table_has_a_line_for_each_row_with_its_labels() -> None:
+    head, rule, *lines = metrics_table().splitlines()
+    assert head == "| Metric | Type | Meaning |"
+    assert rule == "|---|---|---|"
+    assert [line.split("`")[1].partition("{")[0] for line in lines] == [name for name, _, _ in metric_rows()]
+    assert lines[0].startswith("| `udptracker_requests_total{action, family}` | counter | ")
+    assert all(line.count("|") == 4 for line in lines)

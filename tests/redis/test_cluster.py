@@ -1,0 +1,140 @@
+"""The Redis store on a real cluster: the contract, where keys are, slots that move, a node that is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.conftest import StoreServers
+from tests.storage.contract import (
+    COMPLETED,
+    LEECHER,
+    NONE,
+    SEEDER,
+    STARTED,
+    Clock,
+    StoreContract,
+    announce,
+    ask,
+    ask_all,
+    hash_of,
+    peer_of,
+    scrape,
+)
+from tests.support import servers
+from tests.support.cluster import StoreCluster
+from tests.support.servers import StoreServer
+from tests.support.stores import redis_store
+from tests.support.waiting import PATIENCE
+from udptracker.core.swarm import IPV4, AnnounceResult, ScrapeResult, StoreUnavailable
+from udptracker.core.wire import SwarmStats
+from udptracker.redis.cluster import slot_of
+from udptracker.storage.base import PeerStore
+from udptracker.storage.redis.layout import swarm_key
+
+
+@pytest.fixture(scope="module")
+def running_cluster() -> Iterator[StoreCluster]:
+    """Three masters for all tests of this module that leave it whole."""
+    with ExitStack() as stack:
+
+        def start(arguments: tuple[str, ...]) -> StoreServer:
+            server = stack.enter_context(StoreServer(servers.valkey(), arguments))
+            server.start()
+            return server
+
+        yield StoreCluster(start)
+
+
+@pytest.fixture
+def cluster(running_cluster: StoreCluster) -> StoreCluster:
+    running_cluster.flush()
+    return running_cluster
+
+
+class TestRedisStoreOnACluster(StoreContract):
+    """The contract on three masters."""
+
+    @pytest.fixture
+    async def store(self, clock: Clock, cluster: StoreCluster) -> AsyncIterator[PeerStore]:
+        async with redis_store(cluster.url, clock, remember_stops=60.0) as store:
+            yield store
+
+
+@pytest.mark.parametrize(
+    ("key", "slot"),
+    [(b"", 0), (b"123456789", 12739), (b"{user1000}.following", 3443), (b"{}x", 10_595), (b"a{b}c", 3300)],
+)
+def test_slots_are_those_of_the_specification(cluster: StoreCluster, key: bytes, slot: int) -> None:
+    with cluster.masters[0].client() as client:
+        assert client.cluster("KEYSLOT", key) == slot_of(key)
+    assert slot_of(key) == slot
+
+
+async def test_every_master_holds_its_share(cluster: StoreCluster, clock: Clock) -> None:
+    async with redis_store(cluster.url, clock) as store:
+        await ask_all(store, [announce(n, SEEDER, STARTED, info_hash=n) for n in range(300)])
+    shares = [{key for key in keys if key.startswith(b"IPv4_S_0")} for keys in cluster.key_sets()]
+    assert [key for keys in shares for key in keys if len(key) != 47] == []
+    assert sum(map(len, shares)) == 300
+    assert min(map(len, shares)) > 50
+
+
+async def test_one_node_of_the_url_is_enough(cluster: StoreCluster, clock: Clock) -> None:
+    url = f"redis+cluster://127.0.0.1:1,127.0.0.1:{cluster.masters[1].port}"
+    async with redis_store(url, clock) as store:
+        results = await ask_all(store, [announce(1, SEEDER, STARTED, info_hash=n) for n in range(50)])
+    assert results == [AnnounceResult(1, 0, b"")] * 50
+
+
+async def test_a_slot_that_moves_is_followed(cluster: StoreCluster, clock: Clock) -> None:
+    """ASK while it is between two nodes, MOVED once it has moved; no batch is lost, and no neighbour asked twice."""
+    key = swarm_key(IPV4, SEEDER, hash_of(1))
+    source = cluster.owner(key)
+    target = next(server for server in cluster.masters if server is not source)
+    async with redis_store(cluster.url, clock) as store:
+        everything = [announce(n % 5, SEEDER, NONE, info_hash=n) for n in range(40)]
+        await ask_all(store, everything)
+        for move in (cluster.begin_move, cluster.finish_move):
+            await asyncio.to_thread(move, key, target)
+            await ask(store, announce(77, LEECHER, STARTED))
+            counts = [result[:2] for result in await ask_all(store, everything)]
+            assert counts == [(1, 1) if swarm == 1 else (1, 0) for swarm in range(40)]
+            await ask(store, announce(77, SEEDER, COMPLETED))
+            assert (await scrape(store, 1))[0][::2] == (2, 0)
+            await ask(store, announce(77, LEECHER, NONE))
+        totals = await store.totals()
+        assert totals[IPV4] == (40, 40, 1)
+    with target.client() as client:
+        assert client.hkeys(key) == [peer_of(1)]
+
+
+async def test_a_lost_node_is_replaced_by_its_replica(store_servers: StoreServers, clock: Clock) -> None:
+    cluster = await asyncio.to_thread(StoreCluster, store_servers, replicas=True)
+    everything = [announce(n, SEEDER, NONE, info_hash=n) for n in range(60)]
+    lost = cluster.masters[0]
+    async with redis_store(cluster.url, clock) as store:
+        before = await store.check()
+        await ask_all(store, everything)
+        with lost.client() as client:
+            assert client.wait(1, 5000) == 1, "the replica is behind"
+        lost.kill()
+        with pytest.raises(StoreUnavailable):
+            await store.execute(everything)
+        rows = await _until_answered(store, 60)
+        assert rows == [SwarmStats(1, 0, 0)] * 60
+        assert await ask_all(store, everything) == [AnnounceResult(1, 0, b"")] * 60
+        assert await store.check() != before
+
+
+async def _until_answered(store: PeerStore, swarms: int) -> ScrapeResult:
+    """The rows of a scrape once there is an answer."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await scrape(store, *range(swarms))
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)

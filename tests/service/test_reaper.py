@@ -1,0 +1,125 @@
+"""The reaper over a real memory store whose clock the test holds, and over stores that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+import pytest
+
+from tests.support.turns import until
+from udptracker.core.counters import Counters
+from udptracker.core.swarm import IPV4, AnnounceOperation, Role, StoreUnavailable
+from udptracker.core.wire import Event
+from udptracker.service.reaper import Reaper
+from udptracker.storage.base import ReapReport
+from udptracker.storage.memory import MemoryStore
+
+SECOND = 1_000_000_000
+LIFETIME = 100.0
+
+
+class Clock:
+    """Nanoseconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000 * SECOND
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Scene:
+    """A reaper over a memory store with this clock."""
+
+    def __init__(self, store: MemoryStore | None = None, interval: float = 0.001) -> None:
+        self.clock = Clock()
+        self.counters = Counters()
+        self.store = store or MemoryStore(random.Random(1).random, self.clock)
+        self.reaper = Reaper(self.store, self.counters, interval=interval, lifetime=LIFETIME)
+
+    def announce(self, port: int) -> None:
+        peer = bytes(20) + port.to_bytes(2, "big") + bytes((127, 0, 0, 1))
+        self.store.apply(AnnounceOperation(IPV4, bytes(20), peer, Role.LEECHER, Event.NONE, 0))
+
+    async def peers(self) -> int:
+        return (await self.store.totals())[IPV4].leechers
+
+
+async def test_removes_who_has_been_silent_for_a_lifetime() -> None:
+    scene = Scene()
+    scene.announce(1)
+    scene.clock.now += 60 * SECOND
+    scene.announce(2)
+    scene.clock.now += 60 * SECOND
+    await scene.reaper.reap_once()
+    assert await scene.peers() == 1
+    scene.clock.now += 60 * SECOND
+    await scene.reaper.reap_once()
+    assert await scene.peers() == 0
+
+
+async def test_counts_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    scene = Scene()
+    for port in (1, 2, 3):
+        scene.announce(port)
+    scene.clock.now += 200 * SECOND
+    before = time.time()
+    await scene.reaper.reap_once()
+    await scene.reaper.reap_once()
+    counters = scene.counters
+    assert (counters.reaper_runs, counters.reaped, counters.reaper_swarms, counters.broken) == (2, 3, 1, 0)
+    assert before <= counters.reaper_last_success <= time.time()
+    assert counters.reaper_seconds >= 0
+    assert "reaped 3 stale peers, 1 emptied swarms" in caplog.text
+
+
+async def test_runs_again_and_again_until_cancelled() -> None:
+    scene = Scene()
+    task = asyncio.create_task(scene.reaper.run())
+    await until(lambda: scene.counters.reaper_runs >= 3, "a third run")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+class AwayStore(MemoryStore):
+    """A store that does not answer the reaper."""
+
+    async def reap(self, cutoff: int) -> ReapReport:
+        raise StoreUnavailable("away")
+
+
+class BuggyStore(MemoryStore):
+    async def reap(self, cutoff: int) -> ReapReport:
+        raise ZeroDivisionError("a bug")
+
+
+class LeasedStore(MemoryStore):
+    """A store on which another node reaps."""
+
+    async def reap(self, cutoff: int) -> ReapReport:
+        return ReapReport(ran=False)
+
+
+@pytest.mark.parametrize(("kind", "said"), [(AwayStore, "away"), (BuggyStore, "ZeroDivisionError: a bug")])
+async def test_a_failure_is_counted_and_does_not_end_it(
+    kind: type[MemoryStore], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(kind(random.random))
+    task = asyncio.create_task(scene.reaper.run())
+    await until(lambda: scene.counters.reaper_failures >= 2, "a second failure")
+    assert not task.done()
+    task.cancel()
+    assert said in caplog.text
+    assert (scene.counters.reaper_runs, scene.counters.reaper_last_success) == (0, 0.0)
+
+
+async def test_a_lease_of_another_node_is_no_run() -> None:
+    scene = Scene(LeasedStore(random.random))
+    await scene.reaper.reap_once()
+    assert (scene.counters.reaper_skipped, scene.counters.reaper_runs) == (1, 0)
+    assert scene.counters.reaper_last_success == 0.0

@@ -1,0 +1,68 @@
+"""The table of stores: what the configuration names is what is made, and it works."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.support.servers import StoreServer
+from udptracker import config
+from udptracker.config import StorageSettings
+from udptracker.core.counters import Counters
+from udptracker.core.swarm import IPV4, AnnounceOperation, AnnounceResult, Role
+from udptracker.core.wire import Event
+from udptracker.redis.cluster import Cluster
+from udptracker.redis.link import Timeouts
+from udptracker.redis.topology import OneServer, Topology
+from udptracker.redis.url import parse_broker
+from udptracker.service.stores import make_store, make_topology
+from udptracker.storage.memory import MemoryStore
+from udptracker.storage.standby import StandbyStore
+
+OPERATION = AnnounceOperation(IPV4, bytes(20), bytes(26), Role.SEEDER, Event.STARTED, 0)
+
+
+def storage(name: str, **fields: Any) -> StorageSettings:
+    tree = {"storage": {"name": name, "config": fields}}
+    return config.from_tree(tree, "udptracker", {}).settings.storage
+
+
+def test_memory() -> None:
+    assert type(make_store(storage("memory"), random.random, Counters())) is MemoryStore
+
+
+async def test_redis_has_a_stand_in(store_server: StoreServer) -> None:
+    store = make_store(storage("redis", redis_broker=store_server.url), random.random, Counters())
+    assert type(store) is StandbyStore
+    await store.open()
+    try:
+        assert await store.execute([OPERATION]) == [AnnounceResult(1, 0, b"")]
+        with store_server.client() as client:
+            assert client.hlen(f"IPv4_S_{'00' * 20}") == 1
+    finally:
+        await store.close()
+
+
+async def test_by_its_unix_socket(valkey: StoreServer) -> None:
+    store = make_store(storage("redis", redis_broker=valkey.unix_url), random.random, Counters())
+    await store.open()
+    try:
+        assert await store.execute([OPERATION]) == [AnnounceResult(1, 0, b"")]
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("redis://127.0.0.1:6379/0", OneServer),
+        ("rediss://127.0.0.1:6379/0", OneServer),
+        ("unix:///run/redis.sock", OneServer),
+        ("redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster/0", OneServer),
+        ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001", Cluster),
+    ],
+)
+async def test_a_topology_for_each_kind_of_broker(url: str, kind: type[Topology]) -> None:
+    assert type(make_topology(parse_broker(url), Timeouts(1.0, 1.0, 1.0))) is kind

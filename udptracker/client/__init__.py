@@ -1,0 +1,1 @@
+"""The one-shot client behind `udptracker announce` and `udptracker scrape`."""

@@ -1,0 +1,50 @@
+"""Pure decisions: how many peers an announce gets, when the client shall come back, which address is believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from udptracker.core import wire
+from udptracker.core.swarm import IPV4, IPV6
+
+_ROOM: Final = {
+    IPV4: (wire.MAX_PAYLOAD_IPV4 - wire.ANNOUNCE_RESPONSE_BYTES) // wire.COMPACT_BYTES[IPV4],
+    IPV6: (wire.MAX_PAYLOAD_IPV6 - wire.ANNOUNCE_RESPONSE_BYTES) // wire.COMPACT_BYTES[IPV6],
+}
+"""The most peers that fit an unfragmented announce response, by family: 242 and 79."""
+
+_ZERO_ADDRESSES: Final = (bytes(4), bytes(16))
+
+MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
+"""What a packed IPv4-mapped IPv6 address starts with: such an address is an IPv4 one (RFC 4291, 2.5.5.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The operator's choices. Intervals in seconds; `interval_jitter` is the most that is added to an interval."""
+
+    announce_interval: int = 1800
+    interval_jitter: int = 0
+    default_numwant: int = 50
+    max_numwant: int = 100
+    max_scrape_infohashes: int = 74
+    allow_ip_spoofing: bool = False
+    return_own_peer_when_alone: bool = True
+
+
+def num_want_limit(policy: Policy, family: int) -> tuple[int, int]:
+    """(default, maximum) of peers in an answer of this family, the most that fits one datagram considered."""
+    most = min(policy.max_numwant, _ROOM[family])
+    return min(policy.default_numwant, most), most
+
+
+def interval(policy: Policy, draw: float) -> int:
+    """Seconds until the next announce; `draw` is uniform in [0, 1) and spreads clients over the jitter."""
+    return policy.announce_interval + int(draw * (policy.interval_jitter + 1))
+
+
+def announced_address(source: bytes, field: bytes) -> bytes:
+    """The address a spoofing-tolerant tracker believes: the announce's field if it is set and of the same family."""
+    same_family = len(field) == len(source) and not field.startswith(MAPPED_PREFIX)
+    return field if same_family and field not in _ZERO_ADDRESSES else source

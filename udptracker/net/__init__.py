@@ -1,0 +1,1 @@
+"""Sockets: datagrams in, datagrams out."""

@@ -1,0 +1,215 @@
+"""One connection to one server, many commands in flight, replies drained as they come.
+
+Commands are written as they are given, packed, with the number of replies they will bring; a future resolves to
+those replies. A reply of the server that is an error stands in its place as a `ReplyError`; only the connection
+itself fails a future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import hiredis
+from hiredis import ReplyError
+
+from udptracker.core.swarm import StoreUnavailable
+from udptracker.redis.url import Broker
+
+_CHECKS_PER_TIMEOUT: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds until a connection counts as dead: connecting, waiting for a reply, getting rid of what is written."""
+
+    connect: float = 15.0
+    read: float = 15.0
+    write: float = 15.0
+
+
+class Replies(list[Any]):
+    """The replies to one write, in order; `failed` is true when any of them is an error."""
+
+    __slots__ = ("failed",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed = False
+
+
+class _Expected:
+    """A write on its way: replies so far, and how many shall come."""
+
+    __slots__ = ("count", "future", "replies", "sent")
+
+    def __init__(self, count: int, future: asyncio.Future[Replies], sent: float) -> None:
+        self.count = count
+        self.future = future
+        self.replies = Replies()
+        self.sent = sent
+
+
+class Link(asyncio.Protocol):
+    """See the module. Made by `connect`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts) -> None:
+        self._loop = loop
+        self._timeouts = timeouts
+        self._reader = hiredis.Reader(replyError=self._on_error)
+        self._expected: deque[_Expected] = deque()
+        self._paused_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._reason = "the connection was closed"
+        self.lost: asyncio.Future[None] = loop.create_future()
+        """Done once the connection is gone."""
+
+    # ------------------------------------------------------------------------------------ asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one without saying so
+        self._timer = self._loop.call_later(self._check_interval, self._check)
+
+    def data_received(self, data: bytes) -> None:
+        expected, gets = self._expected, self._reader.gets
+        self._reader.feed(data)
+        try:
+            while expected:
+                head = expected[0]
+                replies = head.replies
+                append = replies.append
+                for _ in range(head.count - len(replies)):
+                    reply = gets()
+                    if reply is False:
+                        return
+                    append(reply)
+                expected.popleft()
+                if not head.future.done():
+                    head.future.set_result(replies)
+        except hiredis.ProtocolError as error:
+            self.abort(f"the server broke the protocol: {error}")
+
+    def pause_writing(self) -> None:
+        self._paused_since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        self._paused_since = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if exc is not None:
+            self._reason = f"the connection broke: {exc}"
+        for expected in self._expected:
+            if not expected.future.done():
+                expected.future.set_exception(StoreUnavailable(self._reason))
+        self._expected.clear()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    # ------------------------------------------------------------------------------------ the store's side
+
+    def send(self, payload: bytes, count: int) -> asyncio.Future[Replies]:
+        """Write packed commands that bring `count` replies; the future may be abandoned.
+
+        The future raises `StoreUnavailable` if the connection ends first.
+        """
+        future: asyncio.Future[Replies] = self._loop.create_future()
+        if self._transport.is_closing():
+            future.set_exception(StoreUnavailable(self._reason))
+            return future
+        if count:
+            self._expected.append(_Expected(count, future, self._loop.time()))
+            self._transport.write(payload)
+        else:
+            future.set_result(Replies())
+        return future
+
+    async def call(self, *command: Any) -> Any:
+        """One command and its reply.
+
+        Raises:
+            ReplyError: the server refused it.
+            StoreUnavailable: the connection ended first.
+        """
+        reply = (await self.send(hiredis.pack_command(command), 1))[0]
+        if isinstance(reply, ReplyError):
+            raise reply
+        return reply
+
+    def abort(self, reason: str) -> None:
+        """End the connection now; whatever waits fails with this reason."""
+        self._reason = reason
+        self._transport.abort()
+
+    # ------------------------------------------------------------------------------------ inside
+
+    @property
+    def _check_interval(self) -> float:
+        return min(self._timeouts.read, self._timeouts.write) / _CHECKS_PER_TIMEOUT
+
+    def _check(self) -> None:
+        now = self._loop.time()
+        if self._expected and now - self._expected[0].sent > self._timeouts.read:
+            self.abort(f"no reply for {self._timeouts.read:g} s")
+        elif self._paused_since is not None and now - self._paused_since > self._timeouts.write:
+            self.abort(f"no progress in writing for {self._timeouts.write:g} s")
+        else:
+            self._timer = self._loop.call_later(self._check_interval, self._check)
+
+    def _on_error(self, message: str) -> ReplyError:
+        if self._expected:
+            self._expected[0].replies.failed = True
+        return ReplyError(message)
+
+
+async def connect(broker: Broker, host: str, port: int, timeouts: Timeouts) -> Link:
+    """A link to one server, authenticated, on the broker's database.
+
+    Raises:
+        StoreUnavailable: it cannot be reached or refuses us; the text never holds the password.
+    """
+    loop = asyncio.get_running_loop()
+    where = broker.path if broker.kind == "unix" else f"{host}:{port}"
+
+    def factory() -> Link:
+        return Link(loop, timeouts)
+
+    try:
+        async with asyncio.timeout(timeouts.connect):
+            if broker.kind == "unix":
+                _, link = await loop.create_unix_connection(factory, broker.path)
+            else:
+                tls = broker.tls
+                server_hostname = host if tls is not None else None
+                _, link = await loop.create_connection(factory, host, port, ssl=tls, server_hostname=server_hostname)
+            try:
+                await _greet(link, broker)
+            except BaseException:
+                link.abort("not greeted")
+                raise
+            return link
+    except TimeoutError:
+        raise StoreUnavailable(f"{where} did not answer within {timeouts.connect:g} s") from None
+    except (OSError, ssl.SSLError, StoreUnavailable) as error:
+        raise StoreUnavailable(f"{where}: {error}") from error
+    except ReplyError as error:
+        raise StoreUnavailable(f"{where} refuses us: {error}") from error
+
+
+async def _greet(link: Link, broker: Broker) -> None:
+    if broker.username:
+        await link.call("AUTH", broker.username, broker.password)
+    elif broker.password:
+        try:
+            await link.call("AUTH", broker.password)
+        except ReplyError as error:
+            # A server without a password still serves chihaya's default URL, which has one.
+            if "without any password" not in str(error) and "no password is set" not in str(error):
+                raise
+    if broker.db:
+        await link.call("SELECT", str(broker.db))
+    await link.call("PING")

@@ -1,0 +1,57 @@
+"""The table of stores: the configuration names one, this makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from udptracker.config import RedisSettings, StorageSettings
+from udptracker.redis.cluster import Cluster
+from udptracker.redis.link import Timeouts
+from udptracker.redis.topology import OneServer, Topology, fixed, master_of
+from udptracker.redis.url import Broker, parse_broker
+from udptracker.storage.base import PeerStore
+from udptracker.storage.memory import MemoryStore
+from udptracker.storage.redis.store import RedisStore
+from udptracker.storage.standby import StandbyStore
+
+if TYPE_CHECKING:
+    from udptracker.core.counters import Counters
+
+
+def make_store(settings: StorageSettings, draw: Callable[[], float], counters: Counters) -> PeerStore:
+    """The store that the configuration names.
+
+    Args:
+        draw: a source of uniform numbers in [0, 1).
+        counters: where a store that has a stand-in counts what it does.
+    """
+    config = settings.config
+    if isinstance(config, RedisSettings):
+        timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
+        broker = parse_broker(config.redis_broker.get_secret_value())
+        redis = RedisStore(
+            make_topology(broker, timeouts),
+            draw,
+            sample_ttl=config.sample_ttl,
+            remember_stops=config.peer_lifetime,
+        )
+        return StandbyStore(
+            redis,
+            lambda: MemoryStore(draw),
+            counters,
+            timeout=config.redis_read_timeout,
+            max_peers=config.standby_max_peers,
+            replay_window=config.replay_window,
+        )
+    return MemoryStore(draw)
+
+
+def make_topology(broker: Broker, timeouts: Timeouts) -> Topology:
+    """The topology that a broker's kind calls for."""
+    if broker.kind == "cluster":
+        return Cluster(broker, timeouts)
+    if broker.kind == "sentinel":
+        return OneServer(broker, master_of(broker, timeouts), timeouts)
+    host, port = broker.hosts[0] if broker.hosts else (broker.path, 0)
+    return OneServer(broker, fixed(host, port), timeouts)
