@@ -3,12 +3,17 @@
 Commands are written as they are given, packed, with the number of replies they will bring; a future resolves to
 those replies. A reply of the server that is an error stands in its place as a `ReplyError`; only the connection
 itself fails a future.
+
+A connection that ended delivers nothing more, however it ended: what the kernel still holds of it is thrown away, and
+would otherwise be done by the server whenever the network lets it through, after newer commands of a newer connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -20,6 +25,9 @@ from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.url import Broker
 
 _CHECKS_PER_TIMEOUT: Final = 4
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
+"""`struct linger` of socket(7): to close is to throw away what was not sent, and to reset. Set from the start, it holds
+for a process that is killed, too. A unix socket has no such queue: what is written is with the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one without saying so
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self._timer = self._loop.call_later(self._check_interval, self._check)
 
     def data_received(self, data: bytes) -> None:
@@ -91,6 +100,9 @@ class Link(asyncio.Protocol):
                     head.future.set_result(replies)
         except hiredis.ProtocolError as error:
             self.abort(f"the server broke the protocol: {error}")
+
+    def eof_received(self) -> None:
+        self.abort("the server closed the connection")  # left to itself, a transport writes what it has first
 
     def pause_writing(self) -> None:
         self._paused_since = self._loop.time()
