@@ -95,7 +95,7 @@ def test_counters(benchmark: Any) -> None:
             counters.bytes_in += 98
             counters.requests[2] += 1
             counters.bytes_out += 200
-            counters.durations.add(100)
+            counters.durations[1].add(100)
 
     benchmark(count)
 

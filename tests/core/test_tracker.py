@@ -125,7 +125,7 @@ class TestConnect:
     @pytest.mark.parametrize("magic", [bytes(8), b"\xff" * 8, (0x41727101980 + 1).to_bytes(8, "big")])
     def test_without_the_magic_there_is_silence(self, core: Core, magic: bytes) -> None:
         assert core.receive(magic + pack(">II", 0, TRANSACTION)) is None
-        assert core.counters.dropped == {"connect without magic": 1}
+        assert +core.counters.dropped == {"connect without magic": 1}
 
     def test_a_connection_id_is_no_magic(self, core: Core) -> None:
         assert core.proven(Action.CONNECT, b"") is None
@@ -133,7 +133,7 @@ class TestConnect:
     @pytest.mark.parametrize("size", range(16))
     def test_short_packets_are_met_with_silence(self, core: Core, size: int) -> None:
         assert core.receive(wire.encode_connect_request(TRANSACTION)[:size]) is None
-        assert core.counters.dropped == {"short packet": 1}
+        assert +core.counters.dropped == {"short packet": 1}
 
 
 class TestUnproven:
@@ -144,7 +144,7 @@ class TestUnproven:
     def test_a_long_packet_is_refused(self, core: Core, host: str, action: int) -> None:
         reply = core.receive(bytes(8) + pack(">II", action, TRANSACTION) + bytes(98), host)
         assert reply == refusal("bad connection ID")
-        assert core.counters.refused == {"bad connection ID": 1}
+        assert +core.counters.refused == {"bad connection ID": 1}
 
     @pytest.mark.parametrize(("size", "answered"), [(16, False), (25, False), (26, True), (27, True)])
     def test_a_refusal_is_never_longer_than_its_cause(self, core: Core, size: int, answered: bool) -> None:
@@ -180,7 +180,7 @@ class TestProven:
     @pytest.mark.parametrize("action", [3, 5, 256, 0x01000000, 0xFFFFFFFF])
     def test_unknown_actions(self, core: Core, host: str, action: int) -> None:
         assert core.proven(action, b"", host) == refusal("unknown action ID")
-        assert core.counters.refused == {"unknown action ID": 1}
+        assert +core.counters.refused == {"unknown action ID": 1}
 
     @sources
     @pytest.mark.parametrize("size", [0, 1, 81])
@@ -210,14 +210,14 @@ class TestProven:
         core.proven(Action.SCRAPE, b"")
         core.proven(9, b"")
         assert core.counters.requests == [0] * 6
-        assert core.counters.refused == {"malformed packet": 2, "unknown action ID": 1}
+        assert +core.counters.refused == {"malformed packet": 2, "unknown action ID": 1}
 
     @pytest.mark.parametrize("error", [StoreError("secret detail"), StoreUnavailable("redis://:secret@host")])
     def test_an_internal_failure_keeps_its_text(self, core: Core, error: StoreError) -> None:
         pending = core.proven(Action.ANNOUNCE, ANNOUNCE_BODY)
         assert isinstance(pending, Pending)
         assert core.tracker.respond(pending, error) == refusal("internal error")
-        assert core.counters.refused == {"internal error": 1}
+        assert +core.counters.refused == {"internal error": 1}
 
     @given(st.integers(0, 2**32 - 1) | st.sampled_from(Action), st.binary(max_size=300), st.sampled_from([V4, V6]))
     def test_any_bytes_are_answered_or_asked_about(self, action: int, body: bytes, host: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from udptracker import __version__
-from udptracker.core.counters import Counters
+from udptracker.core import reasons
+from udptracker.core.counters import ANSWER_NAMES, Counters
+from udptracker.core.wire import Action
 from udptracker.observe.metrics import Snapshot, exposition, merged, metric_rows, metrics_table
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -49,7 +53,7 @@ def busy() -> Counters:
     counters.refused['a "quoted"\n\\ reason'] = 22
     counters.dropped["short packet"] = 23
     counters.bytes_in, counters.bytes_out = 31, 32
-    counters.queue_depth = 33
+    counters.gauges["queue_depth"] = lambda: 33
     counters.store_errors["StoreUnavailable"] = 34
     counters.buffered, counters.replayed, counters.replay_dropped, counters.standby_answers = 41, 42, 43, 44
     counters.reaper_runs, counters.reaper_skipped, counters.reaper_failures = 51, 52, 53
@@ -71,10 +75,13 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("refusals_total", reason="bad connection ID"): 21,
         key("refusals_total", reason='a "quoted"\n\\ reason'): 22,
         key("drops_total", reason="short packet"): 23,
+        **{key("refusals_total", reason=each): 0 for each in set(reasons.REFUSALS) - {"bad connection ID"}},
+        **{key("drops_total", reason=each): 0 for each in set(reasons.DROPS) - {"short packet"}},
         key("received_bytes_total"): 31,
         key("sent_bytes_total"): 32,
         key("queue_depth"): 33,
         key("store_errors_total", kind="StoreUnavailable"): 34,
+        key("store_errors_total", kind="StoreError"): 0,
         key("store_up"): 1,
         key("standby_buffered_peers"): 41,
         key("standby_replayed_total"): 42,
@@ -118,16 +125,52 @@ def test_the_process_is_measured_as_every_prometheus_client_does() -> None:
 def test_a_duration_is_counted_from_the_first_bucket_that_holds_it(durations: list[int]) -> None:
     counters = Counters()
     for microseconds in durations:
-        counters.durations.add(microseconds)
+        counters.durations[Action.SCRAPE].add(microseconds)
     samples = scrape({"0": counters.snapshot()})
-    bounds = [dict(labels)["le"] for labels in labels_of(samples, "request_duration_seconds_bucket")]
-    assert len(bounds) == len(counters.durations.counts)
+    labels = map(dict, labels_of(samples, "request_duration_seconds_bucket"))
+    bounds = [each["le"] for each in labels if each["action"] == "scrape"]
+    assert len(bounds) == len(counters.durations[Action.SCRAPE].counts)
     for bound in bounds:
         # A duration of `d` whole microseconds lies between d and d + 1, so it must be below the bound.
         below = sum(d / 1e6 < float(bound) for d in durations)
-        assert samples[key("request_duration_seconds_bucket", le=bound)] == below
-    assert samples[key("request_duration_seconds_count")] == len(durations)
-    assert abs(samples[key("request_duration_seconds_sum")] - sum(durations) / 1e6) < 1e-6
+        assert samples[key("request_duration_seconds_bucket", action="scrape", le=bound)] == below
+    assert samples[key("request_duration_seconds_count", action="scrape")] == len(durations)
+    assert abs(samples[key("request_duration_seconds_sum", action="scrape")] - sum(durations) / 1e6) < 1e-6
+    assert samples[key("request_duration_seconds_count", action="connect")] == 0
+
+
+def test_durations_are_told_apart_by_the_action_of_the_answer() -> None:
+    counters = Counters()
+    for action in Action:
+        counters.durations[action].add(10**action)
+    samples = scrape({"0": counters.snapshot()})
+    sums = {name: samples[key("request_duration_seconds_sum", action=name)] for name in ANSWER_NAMES}
+    assert sums == {"connect": 1e-6, "announce": (10 + 10_000) / 1e6, "scrape": 1e-4, "error": 1e-3}
+
+
+def test_every_reason_is_exported_before_it_first_occurs() -> None:
+    samples = scrape({"0": Counters().snapshot()})
+    told = {name: {dict(each)[label] for each in labels_of(samples, name)} for name, label in _REASONS}
+    assert told == {
+        "refusals_total": set(reasons.REFUSALS),
+        "drops_total": set(reasons.DROPS),
+        "store_errors_total": set(reasons.STORE_ERRORS),
+    }
+
+
+def test_whoever_counts_a_reason_names_a_constant() -> None:
+    """So that none is missing from the table, which is what makes it exist from the start."""
+    package = Path(reasons.__file__).parents[1]
+    literal = re.compile(r"\b(?:refused|dropped|store_errors)\[[\"']")
+    assert [path for path in package.rglob("*.py") if literal.search(path.read_text())] == []
+
+
+def test_a_gauge_is_read_when_a_snapshot_is_taken() -> None:
+    counters, waiting = Counters(), [1, 2, 3]
+    counters.gauges["queue_depth"] = lambda: len(waiting)
+    assert scrape({"0": counters.snapshot()})[key("queue_depth")] == 3
+    waiting.clear()
+    assert scrape({"0": counters.snapshot()})[key("queue_depth")] == 0
 
 
 @settings(deadline=None)
@@ -151,9 +194,10 @@ def test_store_latency_is_a_histogram_of_its_own() -> None:
     assert samples[key("store_batch_duration_seconds_bucket", le="0.001024")] == 0
     assert samples[key("store_batch_duration_seconds_bucket", le="0.002048")] == 1
     assert samples[key("store_batch_duration_seconds_sum")] == 0.0015
-    assert samples[key("request_duration_seconds_count")] == 0
+    assert samples[key("request_duration_seconds_count", action="announce")] == 0
 
 
+_REASONS = (("refusals_total", "reason"), ("drops_total", "reason"), ("store_errors_total", "kind"))
 _counts = st.integers(0, 2**40)
 _reasons = st.dictionaries(st.sampled_from(["short packet", "queue full", "bad connection ID"]), _counts)
 
@@ -168,9 +212,11 @@ def _counters(draw: st.DrawFn) -> Counters:
     counters.store_up = draw(st.integers(0, 1))
     counters.requests[:] = draw(st.lists(_counts, min_size=6, max_size=6))
     counters.totals = draw(st.dictionaries(st.sampled_from([4, 6]), st.tuples(_counts, _counts, _counts)))
-    for reasons in (counters.refused, counters.dropped, counters.store_errors):
-        reasons.update(draw(_reasons))
-    for histogram in (counters.durations, counters.store_latency, counters.batch_sizes):
+    for counted in (counters.refused, counters.dropped, counters.store_errors):
+        counted.update(draw(_reasons))
+    depth = draw(_counts)
+    counters.gauges["queue_depth"] = lambda: depth
+    for histogram in (*counters.durations, counters.store_latency, counters.batch_sizes):
         for value in draw(st.lists(_counts, max_size=3)):
             histogram.add(value)
     return counters

@@ -193,7 +193,7 @@ class TestBatcher:
         await scene.drain()
         kinds = [type(result) for _, result in scene.delivered]
         assert kinds == [AnnounceResult, StoreError, AnnounceResult]
-        assert scene.counters.store_errors == {"StoreError": 1}
+        assert +scene.counters.store_errors == {"StoreError": 1}
 
     async def test_a_store_that_is_away_is_told_to_each(self) -> None:
         scene = Scene()
@@ -201,7 +201,7 @@ class TestBatcher:
         scene.submit(1, 2)
         await scene.drain()
         assert scene.delivered == [(1, scene.store.failure), (2, scene.store.failure)]
-        assert scene.counters.store_errors == {"StoreUnavailable": 2}
+        assert +scene.counters.store_errors == {"StoreUnavailable": 2}
 
     async def test_a_bug_in_the_store_leaves_nobody_waiting(self, caplog: pytest.LogCaptureFixture) -> None:
         scene = Scene(max_pending=2)
@@ -210,7 +210,7 @@ class TestBatcher:
         await scene.drain()
         assert scene.ports == [1, 2]
         assert all(isinstance(result, StoreError) for _, result in scene.delivered)
-        assert scene.counters.store_errors == {"ZeroDivisionError": 2}
+        assert +scene.counters.store_errors == {"ZeroDivisionError": 2}
         assert "ZeroDivisionError: a bug" in caplog.text
         scene.store.failure = None
         assert all(scene.submit(3, 4))
@@ -230,16 +230,21 @@ class TestBatcher:
     async def test_draining_of_nothing_returns(self) -> None:
         await asyncio.wait_for(Scene().batcher.drain(), 5.0)
 
+    async def test_the_queue_is_counted_before_any_batch_is_made(self) -> None:
+        scene = Scene(max_pending=100)
+        scene.submit(*range(1, 101))
+        assert scene.counters.snapshot()["queue_depth"] == 100
+        await scene.drain()
+
     async def test_counts(self) -> None:
         scene = Scene(max_batch=4, enough=1)
         scene.submit(*range(1, 6))
         await scene.until_called(2)
-        assert scene.counters.queue_depth == 5
+        assert scene.counters.snapshot()["queue_depth"] == 5
         await scene.drain()
         assert scene.counters.batch_sizes.total == 5
         assert sum(scene.counters.batch_sizes.counts) == sum(scene.counters.store_latency.counts) == 2
-        await asyncio.sleep(0)  # the callbacks of the last task run
-        assert scene.counters.queue_depth == 0
+        assert scene.counters.snapshot()["queue_depth"] == 0
 
 
 class BrokenStore(MemoryStore):
@@ -272,4 +277,4 @@ class TestDirect:
         direct, delivered = self.direct(BrokenStore(random.random), counters)
         assert direct.submit(request(1))
         assert [type(result) for result in delivered] == [StoreError]
-        assert counters.store_errors == {"StoreError": 1}
+        assert +counters.store_errors == {"StoreError": 1}

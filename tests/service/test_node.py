@@ -171,7 +171,7 @@ async def test_stopping_is_bounded_when_the_store_stands_still(start: Start, val
     await asyncio.to_thread(valkey.pause)
     asking = asyncio.create_task(running.announce(1))
     try:
-        await until(lambda: running.node.counters.queue_depth > 0, "an announce to be held")
+        await until(lambda: running.node.counters.snapshot()["queue_depth"] > 0, "an announce to be held")
         async with asyncio.timeout(2 * DRAIN_SECONDS + 2):
             await running.node.stop()
     finally:

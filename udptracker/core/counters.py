@@ -8,7 +8,11 @@ from 2**(i-1) up to 2**i - 1.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
+
+from udptracker.core import reasons
+from udptracker.core.wire import Action
 
 DURATION_BUCKETS: Final = 26
 """Bit lengths of microseconds: the last bucket takes everything from 16.8 s up."""
@@ -17,6 +21,9 @@ SIZE_BUCKETS: Final = 16
 """Bit lengths of batch sizes: the last bucket takes everything from 16,384 up."""
 
 ACTION_NAMES: Final = ("connect", "announce", "scrape")
+
+ANSWER_NAMES: Final = (*ACTION_NAMES, "error")
+"""What an answer may be, by its action field (`wire.Action`)."""
 
 
 class Histogram:
@@ -44,8 +51,15 @@ class Counters:
     """All counters and gauges of one process.
 
     `requests` counts well-formed requests at 2 * (index in ACTION_NAMES) + (1 for IPv6). `refused` counts error
-    responses and `dropped` silence, both by reason. `durations` are microseconds from the turn that read a datagram to
-    its answer. `store_latency` is in microseconds a batch, `batch_sizes` in operations.
+    responses and `dropped` silence, `store_errors` failed operations, all by their `reasons`, each of which is there
+    from the start. `store_latency` is in microseconds a batch, `batch_sizes` in operations.
+
+    `durations` are microseconds from the turn that read a datagram to its answer, a histogram for each action field
+    of an answer (`wire.Action`): `durations[answer[3]].add(microseconds, answers)`. The old IPv6 announce shares that
+    of the announce.
+
+    `gauges` are read when a snapshot is taken, by the name they have there, so that they are true at any time; that
+    may be in another thread. Whoever has the figure puts its function there.
     """
 
     __slots__ = (
@@ -56,7 +70,7 @@ class Counters:
         "bytes_out",
         "dropped",
         "durations",
-        "queue_depth",
+        "gauges",
         "reaped",
         "reaper_failures",
         "reaper_last_success",
@@ -77,15 +91,16 @@ class Counters:
 
     def __init__(self) -> None:
         self.requests = [0] * 6
-        self.refused: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter(dict.fromkeys(reasons.REFUSALS, 0))
+        self.dropped: Counter[str] = Counter(dict.fromkeys(reasons.DROPS, 0))
         self.bytes_in = 0
         self.bytes_out = 0
-        self.durations = Histogram(DURATION_BUCKETS)
+        self.durations = [Histogram(DURATION_BUCKETS) for _ in ANSWER_NAMES]
+        self.durations.append(self.durations[Action.ANNOUNCE])  # the place of Action.ANNOUNCE_V6
         self.store_latency = Histogram(DURATION_BUCKETS)
         self.batch_sizes = Histogram(SIZE_BUCKETS)
-        self.queue_depth = 0
-        self.store_errors: Counter[str] = Counter()
+        self.gauges: dict[str, Callable[[], float]] = {"queue_depth": lambda: 0}
+        self.store_errors: Counter[str] = Counter(dict.fromkeys(reasons.STORE_ERRORS, 0))
         self.store_up = 1
         self.buffered = 0
         self.replayed = 0
@@ -102,11 +117,16 @@ class Counters:
         self.totals: dict[int, tuple[int, int, int]] = {}
 
     def snapshot(self) -> dict[str, Any]:
-        """Every counter by its name, as JSON can carry it: the keys of `totals` become strings."""
-        result: dict[str, Any] = {}
+        """Every counter and gauge by its name, as JSON can carry it: the keys of `totals` become strings, and
+        `durations` are in the order of ANSWER_NAMES."""
+        result: dict[str, Any] = {name: read() for name, read in self.gauges.items()}
         for name in self.__slots__:
             value = getattr(self, name)
-            if isinstance(value, Histogram):
+            if name == "gauges":
+                continue
+            if name == "durations":
+                value = [histogram.snapshot() for histogram in value[: len(ANSWER_NAMES)]]
+            elif isinstance(value, Histogram):
                 value = value.snapshot()
             elif isinstance(value, dict):
                 value = dict(value)  # in one step: the event loop may add a reason while another thread reads

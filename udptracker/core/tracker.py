@@ -19,6 +19,15 @@ from udptracker.core import wire
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
+from udptracker.core.reasons import (
+    BAD_CONNECTION_ID,
+    CONNECT_WITHOUT_MAGIC,
+    INTERNAL_ERROR,
+    INVALID_PORT,
+    MALFORMED_EVENT,
+    SHORT_PACKET,
+    UNKNOWN_ACTION,
+)
 from udptracker.core.swarm import (
     IPV4,
     IPV6,
@@ -34,12 +43,6 @@ from udptracker.core.swarm import (
     pack_peer_v6,
 )
 from udptracker.core.wire import Action, Event
-
-BAD_CONNECTION_ID: Final = "bad connection ID"
-MALFORMED_EVENT: Final = "malformed event ID"
-UNKNOWN_ACTION: Final = "unknown action ID"
-INVALID_PORT: Final = "invalid port"
-INTERNAL_ERROR: Final = "internal error"
 
 _CONNECT_V4, _ANNOUNCE_V4, _SCRAPE_V4 = 0, 2, 4  # places in Counters.requests; the IPv6 ones follow each
 
@@ -90,14 +93,14 @@ class Tracker:
     def receive(self, data: bytes, host: str, now: float) -> bytes | Pending | None:
         """The reply to a datagram from `host` at `now` (Unix seconds), what to ask the store, or None for silence."""
         if len(data) < wire.MIN_REQUEST_BYTES:
-            self._counters.dropped["short packet"] += 1
+            self._counters.dropped[SHORT_PACKET] += 1
             return None
         connection_id, action, transaction_id = _unpack_head(data)
         source = _packed(host)
         is_v6 = len(source) == 16
         if action == _CONNECT:
             if connection_id != wire.PROTOCOL_ID:
-                self._counters.dropped["connect without magic"] += 1
+                self._counters.dropped[CONNECT_WITHOUT_MAGIC] += 1
                 return None
             self._requests[_CONNECT_V4 + is_v6] += 1
             return wire.encode_connect_response(transaction_id, self._issue(source, now))

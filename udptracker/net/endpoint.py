@@ -17,6 +17,7 @@ from collections.abc import Callable
 from time import CLOCK_BOOTTIME, clock_gettime_ns, monotonic_ns
 from typing import Any, Final
 
+from udptracker.core import reasons
 from udptracker.core.counters import Counters
 from udptracker.core.tracker import Pending, Tracker
 from udptracker.service.batcher import Request
@@ -237,7 +238,7 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         self._receive = tracker.receive
         self._submit = submit
         self._counters = counters
-        self._durations = counters.durations.add
+        self._durations = counters.durations
         self._clock = clock
         self.turn_begins()
 
@@ -256,7 +257,7 @@ class UdpEndpoint(asyncio.DatagramProtocol):
             return
         if isinstance(outcome, Pending):
             if not self._submit((outcome, self, addr, self._arrived)):
-                self._counters.dropped["queue full"] += 1
+                self._counters.dropped[reasons.QUEUE_FULL] += 1
         else:
             self.reply(outcome, addr, self._arrived)
 
@@ -264,14 +265,14 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         """Send an answer; `arrived` is when its request came, on the monotonic clock in nanoseconds."""
         self._send(data, addr)
         self._counters.bytes_out += len(data)
-        self._durations((monotonic_ns() - arrived) // 1000)
+        self._durations[data[3]].add((monotonic_ns() - arrived) // 1000)
 
     def stale_dropped(self, count: int) -> None:
         """So many datagrams were dropped unread for their age."""
-        self._counters.dropped["stale"] += count
+        self._counters.dropped[reasons.STALE] += count
 
     def error_received(self, exc: Exception) -> None:
-        kind = "reply would block" if isinstance(exc, BlockingIOError) else "socket error"
+        kind = reasons.REPLY_WOULD_BLOCK if isinstance(exc, BlockingIOError) else reasons.SOCKET_ERROR
         self._counters.dropped[kind] += 1
 
 

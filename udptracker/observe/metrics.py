@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from udptracker import __version__
-from udptracker.core.counters import ACTION_NAMES, Counters
+from udptracker.core.counters import ACTION_NAMES, ANSWER_NAMES, Counters
 from udptracker.core.swarm import Totals
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -162,20 +162,28 @@ def _requests(scrape: _Scrape) -> _Samples:
 
 
 def _seconds(key: str) -> _Reader:
-    return lambda scrape: [_histogram(scrape.sums[key], lambda i: 2**i / 1e6, 1e6)]
+    return lambda scrape: [((), _histogram(scrape.sums[key], _micro, 1e6))]
+
+
+def _durations(scrape: _Scrape) -> _Samples:
+    for name, counted in zip(ANSWER_NAMES, scrape.sums["durations"], strict=True):
+        yield (name,), _histogram(counted, _micro, 1e6)
+
+
+def _micro(bits: int) -> float:
+    """Seconds that all of so many bits of microseconds are below."""
+    return 2.0**bits / 1e6
 
 
 def _sizes(key: str) -> _Reader:
-    return lambda scrape: [_histogram(scrape.sums[key], lambda i: 2.0**i - 1, 1)]
+    return lambda scrape: [((), _histogram(scrape.sums[key], lambda i: 2.0**i - 1, 1))]
 
 
-def _histogram(
-    counted: Snapshot, upper: Callable[[int], float], unit: float
-) -> tuple[Sequence[str], tuple[list[tuple[str, int]], float]]:
-    """The sample of a `counters.Histogram`: bucket `i` ends at `upper(i)`, the last takes all the rest."""
+def _histogram(counted: Snapshot, upper: Callable[[int], float], unit: float) -> tuple[list[tuple[str, int]], float]:
+    """Buckets and sum of a `counters.Histogram`: bucket `i` ends at `upper(i)`, the last takes all the rest."""
     cumulative = list(accumulate(counted["counts"]))
     buckets = [(str(upper(i)), count) for i, count in enumerate(cumulative[:-1])]
-    return (), ([*buckets, ("+Inf", cumulative[-1])], counted["total"] / unit)
+    return [*buckets, ("+Inf", cumulative[-1])], counted["total"] / unit
 
 
 def _family(kind: str, name: str, help_text: str, read: _Reader, *labels: str) -> _Family:
@@ -204,8 +212,9 @@ _FAMILIES: Final = (
     _family(
         "histogram",
         "request_duration_seconds",
-        "From when a datagram was read to its answer.",
-        _seconds("durations"),
+        "From when a datagram was read to its answer, by the action of the answer.",
+        _durations,
+        "action",
     ),
     _family(
         "histogram",

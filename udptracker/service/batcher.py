@@ -107,6 +107,7 @@ class Batcher:
         self._pending = 0
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
+        counters.gauges["queue_depth"] = lambda: self._pending
 
     def submit(self, request: Request) -> bool:
         if self._pending >= self._max_pending:
@@ -141,7 +142,6 @@ class Batcher:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
-        self._counters.queue_depth = self._pending
         if self._waiting and not self._scheduled and self._may_go():
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -150,7 +150,6 @@ class Batcher:
         counters = self._counters
         started = monotonic_ns()
         counters.batch_sizes.add(len(batch))
-        counters.queue_depth = self._pending
         results = await self._execute([request[0].operation for request in batch])
         counters.store_latency.add((monotonic_ns() - started) // 1000)
         self._pending -= len(batch)

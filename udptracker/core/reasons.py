@@ -1,0 +1,42 @@
+"""Why a request is refused, left without an answer, or fails in the store: every label value of those counters.
+
+They are all here so that each of them is exported as zero before it first occurs: a rate over a series that begins
+with its first event misses that event. Texts of refusals are sent to clients, and are chihaya's where it has them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from udptracker.core.swarm import StoreError, StoreUnavailable
+from udptracker.core.wire import MALFORMED
+
+BAD_CONNECTION_ID: Final = "bad connection ID"
+MALFORMED_EVENT: Final = "malformed event ID"
+UNKNOWN_ACTION: Final = "unknown action ID"
+INVALID_PORT: Final = "invalid port"
+INTERNAL_ERROR: Final = "internal error"
+
+REFUSALS: Final = (BAD_CONNECTION_ID, MALFORMED, MALFORMED_EVENT, UNKNOWN_ACTION, INVALID_PORT, INTERNAL_ERROR)
+"""Reasons of error responses: `Counters.refused`."""
+
+SHORT_PACKET: Final = "short packet"
+CONNECT_WITHOUT_MAGIC: Final = "connect without magic"
+QUEUE_FULL: Final = "queue full"
+STALE: Final = "stale"
+REPLY_WOULD_BLOCK: Final = "reply would block"
+SOCKET_ERROR: Final = "socket error"
+
+DROPS: Final = (
+    SHORT_PACKET,
+    CONNECT_WITHOUT_MAGIC,
+    BAD_CONNECTION_ID,
+    QUEUE_FULL,
+    STALE,
+    REPLY_WOULD_BLOCK,
+    SOCKET_ERROR,
+)
+"""Reasons of silence: `Counters.dropped`. With `BAD_CONNECTION_ID`, a refusal would be longer than the request."""
+
+STORE_ERRORS: Final = (StoreUnavailable.__name__, StoreError.__name__)
+"""Kinds of failed operations: `Counters.store_errors`. One that nobody foresaw is counted by its own name."""
