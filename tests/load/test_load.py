@@ -218,6 +218,37 @@ def test_ctrl_c_ends_all_its_processes_at_any_time(delay: float, daemon: Daemon,
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "them to be gone")
 
 
+def test_ctrl_c_shows_what_was_found_until_then(daemon: Daemon, tmp_path: Path) -> None:
+    url, path = f"udp://127.0.0.1:{daemon.port}", tmp_path / "out.json"
+    small = ["--torrents", "200", "--peers", "1000", "--processes", "2", "--warmup", "0.1"]
+    ours, terminal = os.openpty()
+    with (
+        open(ours, "rb", buffering=0) as screen,
+        subprocess.Popen(
+            [sys.executable, "-m", "udptracker", "load", url, *small, "--duration", "60", "--json", path],
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "120", "TERM": "xterm"},
+            start_new_session=True,
+        ) as process,
+    ):
+        os.close(terminal)
+        seen = b""
+        while b"requests/s" not in seen:  # its line moves after each second
+            seen += screen.read(4096)
+        os.killpg(process.pid, signal.SIGINT)
+        shown, _ = process.communicate(timeout=20)
+        assert process.returncode == 130
+    outcome = json.loads(path.read_text())
+    assert outcome["interrupted"]
+    assert 1 <= outcome["seconds"] == len(outcome["intervals"]) < 60
+    requests = outcome["requests"]
+    assert requests["answered"] == sum(interval["answered"] for interval in outcome["intervals"]) > 0
+    assert 0 <= requests["waiting"] <= 2 * outcome["options"]["in_flight"]
+    assert outcome["tracker"]["cpu_us_per_request"] > 0
+    assert b"of 60 s, then interrupted" in shown
+
+
 def children_of(pid: int) -> list[str]:
     """The process ids of its children."""
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

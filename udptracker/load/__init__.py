@@ -2,7 +2,7 @@
 
 from udptracker.load.options import LoadError, LoadOptions
 from udptracker.load.report import Interval, Latency, LoadReport
-from udptracker.load.runner import run
+from udptracker.load.runner import LoadInterrupted, run
 from udptracker.load.world import InfoHashes
 
-__all__ = ["InfoHashes", "Interval", "Latency", "LoadError", "LoadOptions", "LoadReport", "run"]
+__all__ = ["InfoHashes", "Interval", "Latency", "LoadError", "LoadInterrupted", "LoadOptions", "LoadReport", "run"]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from udptracker.client.cli import BadTarget, parse_url
-from udptracker.load import plot, view
+from udptracker.load import plot
 from udptracker.load.options import LoadError, LoadOptions, parse_mix
-from udptracker.load.runner import run
+from udptracker.load.report import LoadReport
+from udptracker.load.runner import LoadInterrupted, run
 from udptracker.load.world import InfoHashes
+
+_INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as a shell has it."""
 
 _NUMBERS: Final = (
     ("torrents", int, "N", "torrents in the world"),
@@ -92,21 +95,42 @@ def _run(args: argparse.Namespace) -> int:
     except (BadTarget, LoadError) as error:
         return _fail(str(error), 2)
     try:
-        with view.live_line(options, Console(stderr=True)) as on_interval:
-            report = run(options, on_interval)
-        if args.json == Path("-"):
-            print(json.dumps(report.to_dict()))
-        else:
-            Console().print(view.tables(report))
-            if args.json:
-                args.json.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
-        if args.plot:
-            plot.plot(report, args.plot)
+        return _measure(options, args)
     except (LoadError, OSError) as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _fail("interrupted", _INTERRUPTED)
+
+
+def _measure(options: LoadOptions, args: argparse.Namespace) -> int:
+    """Run and show what was found, also where the run is interrupted.
+
+    Raises:
+        LoadError: it cannot be done.
+        OSError: a file cannot be written.
+        KeyboardInterrupt: it was interrupted.
+    """
+    from udptracker.load import view  # brings a terminal library, which only a run needs
+
+    try:
+        with view.live_line(options) as on_interval:
+            report = run(options, on_interval)
+    except LoadInterrupted as interrupted:
+        _write(interrupted.report, args, view.show)
+        raise
+    _write(report, args, view.show)
     return 0 if report.answered else 1
+
+
+def _write(report: LoadReport, args: argparse.Namespace, show: Callable[[LoadReport], None]) -> None:
+    if args.json == Path("-"):
+        print(json.dumps(report.to_dict()))
+    else:
+        show(report)
+        if args.json:
+            args.json.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    if args.plot:
+        plot.plot(report, args.plot)
 
 
 def _options(args: argparse.Namespace) -> LoadOptions:

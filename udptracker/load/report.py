@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
-
-from hdrh.histogram import HdrHistogram
+from itertools import accumulate
+from math import ceil
+from typing import Any
 
 from udptracker.load.options import LoadOptions
 from udptracker.load.tally import KINDS, Tally
 
-_LONGEST: Final = 3_600_000_000
-_SIGNIFICANT_DIGITS: Final = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Percentiles of a set of latencies in microseconds; zeros if there were none."""
+    """Percentiles of a set of latencies in microseconds; zeros if there were none.
+
+    They are exact, by nearest rank: p99 is the smallest latency that 99 of 100 do not exceed.
+    """
 
     count: int
     mean: float
@@ -30,18 +32,17 @@ class Latency:
     @classmethod
     def of(cls, *counted: Mapping[int, int]) -> Latency:
         """From maps of microseconds to how often."""
-        histogram = HdrHistogram(1, _LONGEST, _SIGNIFICANT_DIGITS)
-        total = worst = 0
+        merged: Counter[int] = Counter()
         for counts in counted:
-            for microseconds, count in counts.items():
-                histogram.record_value(max(1, microseconds), count)
-                total += microseconds * count
-                worst = max(worst, microseconds)
-        number = histogram.get_total_count()
-        if not number:
+            merged.update(counts)
+        if not merged:
             return cls(0, 0.0, 0, 0, 0, 0, 0)
-        p50, p90, p99, p99_9 = (int(histogram.get_value_at_percentile(p)) for p in (50, 90, 99, 99.9))
-        return cls(number, total / number, p50, p90, p99, p99_9, worst)
+        values = sorted(merged)
+        ranks = list(accumulate(merged[value] for value in values))
+        number = ranks[-1]
+        mean = sum(value * count for value, count in merged.items()) / number
+        p50, p90, p99, p99_9 = (values[bisect_left(ranks, ceil(number * n / 1000))] for n in (500, 900, 990, 999))
+        return cls(number, mean, p50, p90, p99, p99_9, values[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """The outcome of a run. sent = answered + failed + late + lost, of requests after the warm-up.
+    """The outcome of a run. sent = answered + failed + late + lost + waiting, of requests after the warm-up.
 
     Attributes:
         target: address and port, as in `127.0.0.1:6969`.
+        interrupted: whether it was ended before its time; then it is of the whole seconds until then.
         seconds: that counted. `rate`: good answers a second in them.
         sent: requests by kind.
         answered: with a good answer. `failed`: with a bad one or an error, see `errors`.
@@ -89,6 +91,7 @@ class LoadReport:
 
     options: LoadOptions
     target: str
+    interrupted: bool
     seconds: float
     rate: float
     sent: dict[str, int]
@@ -117,6 +120,8 @@ class LoadReport:
         intervals: list[Interval],
         tracker_pids: tuple[int, ...],
         tracker_cpu: float,
+        *,
+        interrupted: bool = False,
     ) -> LoadReport:
         """From what was counted in all, the answers that came after the end included, and second by second."""
         seconds = sum(interval.seconds for interval in intervals)
@@ -126,6 +131,7 @@ class LoadReport:
         return cls(
             options=options,
             target=target,
+            interrupted=interrupted,
             seconds=seconds,
             rate=sum(interval.answered for interval in intervals) / seconds,
             sent=dict(zip(names, total.sent, strict=True)),
@@ -152,6 +158,11 @@ class LoadReport:
         return sum(self.sent.values())
 
     @property
+    def waiting(self) -> int:
+        """Requests whose answers were still awaited when the run was interrupted; else 0."""
+        return self.requests - self.answered - self.failed - self.late - self.lost
+
+    @property
     def tracker_cpu_per_request(self) -> float | None:
         """Microseconds, None where the tracker's processes were not found."""
         return self._per_request(self.tracker_cpu) if self.tracker_pids else None
@@ -166,6 +177,7 @@ class LoadReport:
         return {
             "target": self.target,
             "options": asdict(self.options),
+            "interrupted": self.interrupted,
             "seconds": self.seconds,
             "requests_per_second": self.rate,
             "requests": {
@@ -174,6 +186,7 @@ class LoadReport:
                 "failed": self.failed,
                 "late": self.late,
                 "lost": self.lost,
+                "waiting": self.waiting,
                 "unsent": self.unsent,
             },
             "sent_by_kind": self.sent,

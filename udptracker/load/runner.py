@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -26,6 +26,14 @@ _END_PATIENCE: Final = 30.0
 _GOODBYE_PATIENCE: Final = 5.0
 
 
+class LoadInterrupted(KeyboardInterrupt):
+    """Ctrl-C after the first second that counted. `report`: of the seconds until then."""
+
+    def __init__(self, report: LoadReport) -> None:
+        super().__init__()
+        self.report = report
+
+
 def run(options: LoadOptions, on_interval: Callable[[Interval], None] | None = None) -> LoadReport:
     """Load a tracker and report. `on_interval` is called after each second of the run.
 
@@ -33,6 +41,7 @@ def run(options: LoadOptions, on_interval: Callable[[Interval], None] | None = N
 
     Raises:
         LoadError: it cannot be done, or may not be.
+        LoadInterrupted: by Ctrl-C, with what was found until then; a `KeyboardInterrupt` if that is nothing.
     """
     try:
         family, target = resolve(options.host, options.port, options.family)
@@ -40,34 +49,61 @@ def run(options: LoadOptions, on_interval: Callable[[Interval], None] | None = N
         raise LoadError(str(error)) from None
     refuse_strangers(target[0], options.own_tracker)
     with _workers(options, family, target) as pipes:
-        gathering = _Gathering(pipes, on_interval)
+        gathering = _Gathering(pipes)
         gathering.await_ready()
         pids = options.pids or cpu.listeners(*target)
         start = time.monotonic() + _HEAD_START
         for pipe in pipes:
             pipe.send(int(start * SECOND))
         counted = start + options.warmup
-        end = counted + options.duration
         gathering.gather(until=counted)
-        before = cpu.cpu_seconds(pids)
-        gathering.gather(until=end)
-        spent = cpu.spent(before, cpu.cpu_seconds(pids))
-        gathering.gather(until=end + options.timeout + _END_PATIENCE)
-        if not gathering.complete:
+        meter = _Meter(pids, on_interval)
+        interrupted = False
+        try:
+            gathering.gather(counted + options.duration + options.timeout + _END_PATIENCE, meter.read)
+        except KeyboardInterrupt:
+            if not gathering.intervals:
+                raise
+            interrupted = True
+        if not (gathering.complete or interrupted):
             raise LoadError("the generator does not come to an end")
-    name = "[{}]:{}" if family == 6 else "{}:{}"
-    return LoadReport.of(options, name.format(*target), gathering.total, gathering.intervals, pids, spent)
+        report = LoadReport.of(
+            options,
+            ("[{}]:{}" if family == 6 else "{}:{}").format(*target),
+            gathering.total,
+            gathering.intervals,
+            pids,
+            meter.spent,
+            interrupted=interrupted,
+        )
+        if interrupted:
+            raise LoadInterrupted(report)
+    return report
+
+
+class _Meter:
+    """The CPU of the tracker's processes: `spent`, in seconds, from now on to the last interval."""
+
+    def __init__(self, pids: Collection[int], then: Callable[[Interval], None] | None) -> None:
+        self.spent = 0.0
+        self._pids = pids
+        self._then = then
+        self._before = cpu.cpu_seconds(pids)
+
+    def read(self, interval: Interval) -> None:
+        """Call after each interval."""
+        self.spent = cpu.spent(self._before, cpu.cpu_seconds(self._pids))
+        if self._then:
+            self._then(interval)
 
 
 class _Gathering:
     """Adds up what the workers count, second by second."""
 
-    def __init__(self, pipes: list[Connection], on_interval: Callable[[Interval], None] | None) -> None:
-        self.total = Tally()
+    def __init__(self, pipes: list[Connection]) -> None:
         self.intervals: list[Interval] = []
         self._waiting = dict.fromkeys(pipes, 0)  # how many tallies each has handed over
         self._count = len(pipes)
-        self._on_interval = on_interval
         self._sums: list[Tally] = []
         self._parts: list[int] = []
 
@@ -75,6 +111,14 @@ class _Gathering:
     def complete(self) -> bool:
         """Whether every worker has handed over everything."""
         return not self._waiting
+
+    @property
+    def total(self) -> Tally:
+        """Of all intervals, and of the wait at the end if that is complete."""
+        whole = Tally()
+        for tally in self._sums if self.complete else self._sums[: len(self.intervals)]:
+            whole.add(tally)
+        return whole
 
     def await_ready(self) -> None:
         """Return when all workers are connected and prefilled.
@@ -94,8 +138,8 @@ class _Gathering:
                     raise LoadError(str(message))
                 missing.discard(pipe)
 
-    def gather(self, until: float) -> None:
-        """Take tallies until this monotonic time, or until there are no more.
+    def gather(self, until: float, on_interval: Callable[[Interval], None] | None = None) -> None:
+        """Take tallies until this monotonic time, or until there are no more; `on_interval` is told each second's.
 
         Raises:
             LoadError: a worker has died.
@@ -109,6 +153,8 @@ class _Gathering:
                     nth = self._waiting[pipe]
                     self._waiting[pipe] += 1
                     self._take(nth, tally)
+                    if on_interval and tally.seconds and self._parts[nth] == self._count:
+                        on_interval(self.intervals[-1])
 
     def _take(self, nth: int, tally: Tally) -> None:
         if nth == len(self._sums):
@@ -117,12 +163,8 @@ class _Gathering:
         whole = self._sums[nth]
         whole.add(tally)
         self._parts[nth] += 1
-        if self._parts[nth] == self._count:
-            self.total.add(whole)
-            if whole.seconds:
-                self.intervals.append(Interval.of(nth + 1, whole))
-                if self._on_interval:
-                    self._on_interval(self.intervals[-1])
+        if whole.seconds and self._parts[nth] == self._count:
+            self.intervals.append(Interval.of(nth + 1, whole))
 
 
 @contextmanager

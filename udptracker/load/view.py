@@ -14,8 +14,10 @@ from udptracker.load.report import Interval, Latency, LoadReport
 
 
 @contextmanager
-def live_line(options: LoadOptions, console: Console) -> Iterator[Callable[[Interval], None] | None]:
-    """What to call after each second so that a line moves on the console; None where it is no terminal."""
+def live_line(options: LoadOptions, console: Console | None = None) -> Iterator[Callable[[Interval], None] | None]:
+    """What to call after each second so that a line moves on the console, which is standard error if not given; None
+    where it is no terminal."""
+    console = console or Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
@@ -25,12 +27,17 @@ def live_line(options: LoadOptions, console: Console) -> Iterator[Callable[[Inte
         news = "prefilling and warming up" if options.prefill else "warming up"
         task = progress.add_task("loading", total=options.duration, news=news)
 
-        def show(interval: Interval) -> None:
+        def move(interval: Interval) -> None:
             latency = interval.latency
             news = f"{interval.rate:,.0f} requests/s  p50 {_ms(latency.p50)}  p99 {_ms(latency.p99)}"
             progress.update(task, advance=interval.seconds, news=news, refresh=True)
 
-        yield show
+        yield move
+
+
+def show(report: LoadReport) -> None:
+    """Print the outcome on standard output."""
+    Console().print(tables(report))
 
 
 def tables(report: LoadReport) -> RenderableType:
@@ -56,7 +63,8 @@ def _figures(latency: Latency) -> tuple[float, ...]:
 
 def _outcome(report: LoadReport) -> Table:
     table = Table(show_header=False)
-    table.add_row("throughput", f"{report.rate:,.0f} requests/s over {report.seconds:g} s")
+    of = f" of {report.options.duration:g} s, then interrupted" if report.interrupted else " s"
+    table.add_row("throughput", f"{report.rate:,.0f} requests/s over {report.seconds:g}{of}")
     table.add_row("sent", f"{report.requests:,}")
     table.add_row("lost", _share(report.lost, report.requests))
     table.add_row("late", _share(report.late, report.requests))
