@@ -82,7 +82,7 @@ def test_private_keys() -> None:
 
 @pytest.mark.parametrize(
     ("text", "endpoint"),
-    [("off", None), ("''", None), ("'off'", None), ("127.0.0.1:1", ("127.0.0.1", 1)), (":1", ("0.0.0.0", 1))],
+    [("off", None), ("''", None), ("'off'", None), ("127.0.0.1:1", ("127.0.0.1", 1)), (":1", ("", 1))],
 )
 def test_metrics_address(text: str, endpoint: tuple[str, int] | None) -> None:
     assert parse(f"udptracker:\n  metrics_addr: {text}", {}).settings.metrics_endpoint() == endpoint

@@ -34,7 +34,7 @@ def samples_of(text: bytes) -> Samples:
 
 
 def scrape(snapshots: Mapping[str, Snapshot], kernel_drops: int = 0) -> Samples:
-    return samples_of(exposition(snapshots, kernel_drops))
+    return samples_of(exposition(snapshots, kernel_drops)[0])
 
 
 def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
@@ -295,7 +295,7 @@ def test_no_worker_at_all_is_zeros_and_a_store_that_is_not_up() -> None:
 
 
 def test_the_rows_are_what_is_exposed() -> None:
-    families = text_string_to_metric_families(exposition({"0": busy().snapshot()}, 0).decode())
+    families = text_string_to_metric_families(exposition({"0": busy().snapshot()}, 0)[0].decode())
     exposed = [
         (family.name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
         for family in families

@@ -210,11 +210,8 @@ class Settings(Part):
     storage: StorageSettings = StorageSettings()
 
     def metrics_endpoint(self) -> tuple[str, int] | None:
-        """(host, port) of the metrics, None where they are off."""
-        if self.metrics_addr in _OFF:
-            return None
-        host, port = _endpoint(self.metrics_addr)
-        return host or "0.0.0.0", port
+        """(host, port) of the metrics, an empty host for all addresses; None where they are off."""
+        return None if self.metrics_addr in _OFF else _endpoint(self.metrics_addr)
 
     def worker_count(self) -> int:
         """As configured, or one on memory and on Redis one for each core the process may use."""

@@ -1,53 +1,88 @@
-"""Metrics and health over HTTP, in a thread beside the event loop: a scrape costs announces next to nothing.
+"""A small HTTP server for what operators look at, in a thread beside the event loop of the tracker.
 
-`/metrics` is for Prometheus, `/healthz` says whether the process lives, `/readyz` whether it can serve. A
-client gets one answer per connection and a fixed time for the whole of it, however slowly it sends or reads:
-past that the connection is cut. Connections above a limit are closed at once. So no client can use up the
-threads or sockets of the tracker.
+It has an event loop of its own, so that a thousand connections cost one thread, and a thread for each page that was
+ever asked for, so that a page that waits (for a worker that stands still, say) holds up no other: `/healthz` answers
+whatever `/metrics` does. Whoever asks for a page that is being made is given that one.
+
+A client gets one answer per connection and a fixed time for the whole of it, however slowly it sends or reads: past
+that the connection is cut. Beyond a limit, or when the process has no more open files, the longest open connection of
+whoever has most of them makes room for a new one. So no client can use up the tracker's threads, memory or files, nor
+keep others from being answered.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import logging
-import math
+import queue
+import re
+import resource
 import socket
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterable
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.types import StartResponse, WSGIEnvironment
+from typing import Any, Final, NamedTuple
 
-from udptracker.observe.metrics import CONTENT_TYPE
+import h11
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS: Final = 32
-"""The most connections at a time; further ones are closed unanswered."""
+MAX_CONNECTIONS: Final = 64
+"""The most connections at a time; fewer where a quarter of the files that the process may open is."""
 
-_POLL_SECONDS: Final = 0.1
-_TEXT: Final = "text/plain; charset=utf-8"
+TEXT: Final = "text/plain; charset=utf-8"
 
-_Answer = tuple[HTTPStatus, str, bytes]
-"""Status, content type, body."""
+_BACKLOG: Final = 512
+"""Connections that may wait in the kernel, where they cost us no file."""
+_MAX_HEAD_BYTES: Final = 16_384
+_LEAST_GZIPPED_BYTES: Final = 1024
+_GZIP_WBITS: Final = 31
+"""A gzip header, and the largest window."""
+
+_PAUSE_SECONDS: Final = 0.5
+"""How long nothing is accepted when there is no file for it and no connection to give up."""
+_QUIET_SECONDS: Final = 60.0
+"""Between two lines in the log that say so."""
+
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ABSENT: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_WILDCARDS: Final = ("", "::")
 
 
-class MetricsServer:
+class Answer(NamedTuple):
+    """What a page comes to. `headers` are beside Content-Type and those that every answer has."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Page = Callable[[str], Answer]
+"""From the Accept header of a request (empty without one) to the answer; called in the page's own thread."""
+
+
+class Chore(NamedTuple):
+    """Something to do at the start and every so many seconds, in the thread of a page."""
+
+    path: str
+    seconds: float
+    run: Callable[[], None]
+
+
+class HttpServer:
     """Serves from `start` to `stop`.
 
     Args:
-        host, port: where to listen, IPv4 or IPv6; port 0 takes a free one.
-        metrics: the body of `/metrics`.
-        alive: whether `/healthz` says 200 or 503.
-        ready: whether `/readyz` says 200 or 503, and the text it says it with.
+        host, port: where to listen: a name is every address it has, no name and `::` are all addresses of both
+            families. Port 0 takes a free one.
+        pages: by path. If one raises, that is logged and the client gets a bare 500.
+        chores: what is done beside.
         request_timeout: seconds a client has to send its request and to read the answer.
-
-    The three are called in threads of this server. If one raises, that is logged and the client gets a bare
-    500.
 
     Raises:
         OSError: the address cannot be bound.
@@ -58,122 +93,291 @@ class MetricsServer:
         host: str,
         port: int,
         *,
-        metrics: Callable[[], bytes],
-        alive: Callable[[], bool],
-        ready: Callable[[], tuple[bool, str]],
+        pages: Mapping[str, Page],
+        chores: tuple[Chore, ...] = (),
         request_timeout: float = 10.0,
     ) -> None:
-        self._pages: dict[str, Callable[[], _Answer]] = {
-            "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE, metrics()),
-            "/healthz": lambda: _verdict(*((True, "alive") if alive() else (False, "not alive"))),
-            "/readyz": lambda: _verdict(*ready()),
-        }
-        self._server = _Server(host, port, request_timeout)
-        self._server.set_app(self._application)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True
-        )
-
-    @property
-    def port(self) -> int:
+        self._listeners = _listen(host, port)
+        self.port: Final[int] = self._listeners[0].getsockname()[1]
         """The port listened on."""
-        return self._server.server_port
+        self._loop = asyncio.SelectorEventLoop()
+        self._desks = {path: _Desk(path, page, self._loop) for path, page in pages.items()}
+        self._chores = chores
+        self._timeout = request_timeout
+        self._connections: set[_Connection] = set()
+        self._arriving: set[asyncio.Task[Any]] = set()
+        self._limit = max(min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4), 1)
+        self._said = -_QUIET_SECONDS
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     def start(self) -> None:
         """Answer from now on."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the listener and cut what is open; returns at once, whatever clients do."""
+        """Close the listeners and cut what is open; returns at once, whatever clients do."""
         if self._thread.is_alive():
-            self._server.shutdown()
+            self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
-        self._server.server_close()
-        self._server.cut(math.inf)
+        for listener in self._listeners:
+            listener.close()
+        self._loop.close()
 
-    def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
-        status, content_type, body = self._answer(method, environ["PATH_INFO"])
-        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-        if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers.append(("Allow", "GET, HEAD"))
-        start_response(f"{status.value} {status.phrase}", headers)
-        return [] if method == "HEAD" else [body]
+    def _run(self) -> None:
+        for listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+        for chore in self._chores:
+            self._do(chore)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._end())
 
-    def _answer(self, method: str, path: str) -> _Answer:
-        page = self._pages.get(path)
-        if page is None:
-            return HTTPStatus.NOT_FOUND, _TEXT, b"not found\n"
-        if method not in ("GET", "HEAD"):
-            return HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"method not allowed\n"
+    async def _end(self) -> None:
+        await asyncio.gather(*self._arriving, return_exceptions=True)
+        for connection in self._connections:
+            connection.cut()
+        await asyncio.sleep(0)  # in which what was cut is closed
+
+    def _do(self, chore: Chore) -> None:
+        self._desks[chore.path].do(chore.run)
+        self._loop.call_later(chore.seconds, self._do, chore)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take one connection; if more wait, the loop calls again."""
+        if len(self._connections) >= self._limit:
+            self._make_room()
         try:
-            return page()
-        except Exception:  # the thread must answer, and the cause is the operator's, not the client's, to read
-            log.exception("%s failed", path)
-            return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"internal error\n"
+            sock, (source, *_) = listener.accept()
+        except OSError as error:
+            if error.errno in _NO_ROOM and not self._make_room():
+                self._pause(listener, error)
+            return
+        sock.setblocking(False)
+        connection = _Connection(source, self._connections.discard, self._desks, self._loop, self._timeout)
+        self._connections.add(connection)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: connection, sock))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    def _make_room(self) -> bool:
+        """Cut a connection, which is closed before the next `_accept`; false if there is none."""
+        held = Counter(connection.source for connection in self._connections)
+        chosen = max(self._connections, key=lambda one: (one.is_done(), held[one.source], -one.since), default=None)
+        if chosen is not None:
+            chosen.cut()
+        return chosen is not None
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        if self._loop.time() - self._said >= _QUIET_SECONDS:
+            self._said = self._loop.time()
+            log.warning("no HTTP connection can be accepted for now: %s", error.strerror)
+        self._loop.remove_reader(listener)
+        self._loop.call_later(_PAUSE_SECONDS, self._loop.add_reader, listener, self._accept, listener)
 
 
-def _verdict(good: bool, text: str) -> _Answer:
-    return (HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE), _TEXT, f"{text}\n".encode()
+class _Desk:
+    """One page, and the thread that makes it for whoever has asked since the last."""
+
+    def __init__(self, path: str, page: Page, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
+        self._page = page
+        self._loop = loop
+        self._asked: dict[str, asyncio.Future[Answer]] = {}
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def ask(self, accept: str) -> asyncio.Future[Answer]:
+        """The page in a form that the client accepts; on the loop."""
+        answer = self._asked.get(accept)
+        if answer is None:
+            answer = self._loop.create_future()
+            if len(self._asked) >= MAX_CONNECTIONS:  # of clients that have left since
+                answer.set_result(_plain(HTTPStatus.SERVICE_UNAVAILABLE))
+                return answer
+            self._asked[accept] = answer
+            self.do(lambda: self._make(accept))
+        return answer
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Have this page's thread do something, in its turn."""
+        self._work.put(work)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._path, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            work = self._work.get()
+            try:
+                work()
+            except Exception:  # the thread must go on, and the cause is the operator's, not the client's, to read
+                log.exception("%s failed", self._path)
+
+    def _make(self, accept: str) -> None:
+        answer = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+        try:
+            answer = self._page(accept)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the server has stopped
+                self._loop.call_soon_threadsafe(lambda: self._asked.pop(accept).set_result(answer))
 
 
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        log.debug(format, *args)
+class _Connection(asyncio.Protocol):
+    """One client, from its first byte to the end of the only answer it gets."""
 
+    def __init__(
+        self,
+        source: str,
+        lost: Callable[[_Connection], None],
+        desks: Mapping[str, _Desk],
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+    ) -> None:
+        self.source = source
+        self.since = loop.time()
+        self._lost = lost
+        self._desks = desks
+        self._transport: asyncio.Transport | None = None
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._asked = self._answered = self._ended = False
+        self._wants_body, self._accepts_gzip = True, False
+        self._deadline = loop.call_later(timeout, self.cut)
 
-class _Server(ThreadingMixIn, WSGIServer):
-    """A thread per connection, each connection with a deadline."""
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
 
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = MAX_CONNECTIONS
-    # Two trackers on one metrics port are a mistake that must be heard, whatever the library's default is.
-    allow_reuse_port = False
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.cancel()
+        self._lost(self)
 
-    def __init__(self, host: str, port: int, request_timeout: float) -> None:
-        self._request_timeout = request_timeout
-        self._lock = threading.Lock()
-        self._deadlines: dict[socket.socket, float] = {}
-        family, _, _, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        self.address_family = family
-        super().__init__((str(address[0]), int(address[1])), _QuietHandler)
+    def data_received(self, data: bytes) -> None:
+        if self._asked:  # more than one request, or a body: read, so that the end of the connection is an orderly one
+            return
+        self._http.receive_data(data)
+        try:
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            self._asked = True
+            self._send(_plain(HTTPStatus(error.error_status_hint)))
+            return
+        if isinstance(event, h11.Request):
+            self._asked = True
+            self._route(event)
 
-    def server_bind(self) -> None:
-        # Not HTTPServer's: that asks the resolver for the name of the address, which may take long.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
+    def eof_received(self) -> bool:
+        self._ended = True
+        return self._asked and not self._answered  # whoever sends no more may still read
 
-    def cut(self, now: float) -> None:
-        """End the connections whose deadline is `now` (monotonic seconds) or before."""
-        with self._lock:
-            for connection, deadline in self._deadlines.items():
-                if deadline <= now:
-                    # Its thread wakes up from whatever it waits for, and closes it.
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
+    def is_done(self) -> bool:
+        """Whether all is sent, and only the client's end of the connection is open."""
+        return self._answered and self._transport is not None and not self._transport.get_write_buffer_size()
 
-    def service_actions(self) -> None:
-        self.cut(time.monotonic())
+    def cut(self) -> None:
+        """End it here and now, if it has begun."""
+        if self._transport is not None:
+            self._transport.abort()
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        return len(self._deadlines) < MAX_CONNECTIONS
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._deadlines[request] = time.monotonic() + self._request_timeout
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._deadlines.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if isinstance(sys.exception(), OSError):
-            log.debug("a client of the metrics server broke off", exc_info=True)
+    def _route(self, request: h11.Request) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+        self._wants_body = request.method != b"HEAD"
+        self._accepts_gzip = _accepts_gzip(headers.get("accept-encoding", ""))
+        path, _, _ = request.target.decode("latin-1").partition("?")
+        desk = self._desks.get(path)
+        if desk is None:
+            self._send(_plain(HTTPStatus.NOT_FOUND))
+        elif request.method not in (b"GET", b"HEAD"):
+            self._send(_plain(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD")))
         else:
-            log.exception("the metrics server failed")
+            desk.ask(headers.get("accept", "")).add_done_callback(lambda answer: self._send(answer.result()))
+
+    def _send(self, answer: Answer) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        body = answer.body
+        headers = [
+            *answer.headers,
+            ("Content-Type", answer.content_type),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Vary", "Accept, Accept-Encoding"),
+            ("Connection", "close"),
+        ]
+        if self._accepts_gzip and len(body) >= _LEAST_GZIPPED_BYTES:
+            body = zlib.compress(body, 1, _GZIP_WBITS)
+            headers.append(("Content-Encoding", "gzip"))
+        headers.append(("Content-Length", str(len(body))))
+        response = h11.Response(status_code=answer.status, headers=headers, reason=answer.status.phrase.encode())
+        self._transport.write(self._http.send(response) or b"")
+        if self._wants_body:
+            self._transport.write(body)
+        self._answered = True
+        if self._ended:
+            self._transport.close()
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client is gone
+            self._transport.abort()
+
+
+def _plain(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
+    """An answer that says no more than its status."""
+    return Answer(status, TEXT, f"{status.phrase.lower()}\n".encode(), headers)
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip (RFC 9110 §12.5.3): by name or `*`, with a weight above 0."""
+    for item in header.lower().split(","):
+        coding, *parameters = (part.strip() for part in item.split(";"))
+        if coding in ("gzip", "x-gzip", "*"):
+            return not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", parameter) for parameter in parameters)
+    return False
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """A listener on each address of a host, all on one port. An address that this machine does not have is left out
+    if there is another.
+
+    Raises:
+        OSError: an address is taken, or there is none.
+    """
+    places = socket.getaddrinfo(
+        None if host in _WILDCARDS else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listeners: list[socket.socket] = []
+    absent: OSError | None = None
+    try:
+        for family, _, _, _, (at, _, *rest) in places:
+            try:
+                listeners.append(_bound(family, (at, port, *rest)))
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                absent = error
+                continue
+            port = int(listeners[0].getsockname()[1])
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    if absent is not None:
+        if not listeners:
+            raise absent
+        log.warning("HTTP is served on %s only: %s", listeners[0].getsockname()[0], absent.strerror)
+    return listeners
+
+
+def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
+    """A listener that takes no client but its own family's. Without SO_REUSEPORT: two trackers on one metrics port are
+    a mistake that must be heard."""
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -16,16 +16,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from udptracker import __version__
 from udptracker.core.counters import ACTION_NAMES, ANSWER_NAMES, Counters
 from udptracker.core.swarm import Totals
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""Of the Prometheus text format that `exposition` writes."""
 
 Snapshot = Mapping[str, Any]
 """What `Counters.snapshot` returns, or its copy by way of JSON."""
@@ -33,19 +31,21 @@ Snapshot = Mapping[str, Any]
 _NOT_ADDED: Final = {"store_up", "totals", "reaper_last_success", "reaper_seconds"}
 
 
-def exposition(snapshots: Mapping[str, Snapshot], kernel_drops: int) -> bytes:
-    """The body of `/metrics`.
+def exposition(snapshots: Mapping[str, Snapshot], kernel_drops: int, accept: str = "") -> tuple[bytes, str]:
+    """The body of `/metrics` and its content type.
 
     Args:
         snapshots: of every worker that answered, by its name ("0", "1", ...).
         kernel_drops: datagrams the kernel dropped for full receive buffers, of all workers.
+        accept: the Accept header of who asks; OpenMetrics by it, else Prometheus' text format.
 
     Families by worker have samples only if there are several. `process_*` are of the process that renders.
     """
     registry = CollectorRegistry()
     registry.register(_Families(_Scrape(snapshots, merged(snapshots.values()), kernel_drops)))
     ProcessCollector(registry=registry)
-    return generate_latest(registry)
+    encode, content_type = _encoder(accept)
+    return encode(registry), content_type
 
 
 def merged(snapshots: Collection[Snapshot]) -> dict[str, Any]:
@@ -76,6 +76,13 @@ def metrics_table() -> str:
         labels = f"{{{', '.join(family.labels)}}}" if family.labels else ""
         lines.append(f"| `{family.name}{labels}` | {family.kind} | {family.help} |")
     return "\n".join(lines) + "\n"
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # what the library raises of a `version` that is no number
+        return choose_encoder("")
 
 
 def _add(left: Any, right: Any) -> Any:

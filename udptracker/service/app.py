@@ -15,8 +15,9 @@ import uvloop
 from udptracker.config import Settings
 from udptracker.core.swarm import StoreError
 from udptracker.net.endpoint import bind
-from udptracker.observe.http import MetricsServer
+from udptracker.observe.http import HttpServer
 from udptracker.observe.metrics import exposition
+from udptracker.observe.pages import pages
 from udptracker.service.node import Node, until_told_to_stop
 from udptracker.service.supervisor import Supervisor
 
@@ -127,7 +128,7 @@ def metrics_server(
     snapshots: Callable[[], dict[str, dict[str, Any]]],
     alive: Callable[[], bool],
     ready: Callable[[], tuple[bool, str]],
-) -> MetricsServer | None:
+) -> HttpServer | None:
     """The started HTTP server of metrics and health, or None where it is off.
 
     Raises:
@@ -138,16 +139,16 @@ def metrics_server(
         return None
     host, port = address
 
-    def metrics() -> bytes:
+    def metrics(accept: str) -> tuple[bytes, str]:
         taken = snapshots()
-        return exposition(taken, sum(snapshot["kernel_drops"] for snapshot in taken.values()))
+        return exposition(taken, sum(snapshot["kernel_drops"] for snapshot in taken.values()), accept)
 
     try:
-        server = MetricsServer(host, port, metrics=metrics, alive=alive, ready=ready)
+        server = HttpServer(host, port, pages=pages(metrics=metrics, alive=alive, ready=ready))
     except OSError as error:
-        raise OSError(f"cannot serve metrics on {host} port {port}: {error.strerror}") from error
+        raise OSError(f"cannot serve metrics on {host or 'all addresses'} port {port}: {error.strerror}") from error
     server.start()
-    log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, server.port)
+    log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host or "localhost", server.port)
     return server
 
 
