@@ -31,7 +31,6 @@ from tests.support.stores import redis_store
 from tests.support.waiting import PATIENCE
 from udptracker.core.swarm import IPV4, AnnounceResult, ScrapeResult, StoreUnavailable
 from udptracker.core.wire import SwarmStats
-from udptracker.redis.cluster import slot_of
 from udptracker.storage.base import PeerStore
 from udptracker.storage.redis.layout import swarm_key
 
@@ -62,16 +61,6 @@ class TestRedisStoreOnACluster(StoreContract):
     async def store(self, clock: Clock, cluster: StoreCluster) -> AsyncIterator[PeerStore]:
         async with redis_store(cluster.url, clock, remember_stops=60.0) as store:
             yield store
-
-
-@pytest.mark.parametrize(
-    ("key", "slot"),
-    [(b"", 0), (b"123456789", 12739), (b"{user1000}.following", 3443), (b"{}x", 10_595), (b"a{b}c", 3300)],
-)
-def test_slots_are_those_of_the_specification(cluster: StoreCluster, key: bytes, slot: int) -> None:
-    with cluster.masters[0].client() as client:
-        assert client.cluster("KEYSLOT", key) == slot_of(key)
-    assert slot_of(key) == slot
 
 
 async def test_every_master_holds_its_share(cluster: StoreCluster, clock: Clock) -> None:

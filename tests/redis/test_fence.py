@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import socket
 import ssl
 import struct
 import termios
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from tests.support.stores import SHORT
+from tests.support.servers import StoreServer
+from tests.support.stores import SHORT, topology_of
 from tests.support.tls import Authority, Certificate
 from tests.support.waiting import PATIENCE
-from udptracker.redis.link import Link, Timeouts, connect
+from udptracker.core.swarm import StoreUnavailable
+from udptracker.redis.greeting import connect
+from udptracker.redis.link import Link, Timeouts
+from udptracker.redis.topology import Topology
 from udptracker.redis.url import parse_broker
 from udptracker.storage.redis.layout import command
 
@@ -102,7 +107,7 @@ async def _linked(server: Deaf, timeouts: Timeouts = SHORT, query: str = "") -> 
     return link
 
 
-class TestNothingIsDeliveredOnceAConnectionWasGivenUp:
+class TestTheKernelDeliversNothingOfAConnectionGivenUp:
     def test_by_us(self, event_loop_of: asyncio.AbstractEventLoop) -> None:
         async def give_up(server: Deaf) -> None:
             link = await _linked(server)
@@ -160,3 +165,114 @@ class TestNothingIsDeliveredOnceAConnectionWasGivenUp:
             event_loop_of.run_until_complete(give_up(server))
             held = server.held()
             assert 0 < server.rest() <= held
+
+
+class Relay:
+    """Forwards connections, and holds what comes over those that it is told to, until it is told to go on."""
+
+    def __init__(self, upstream: str | int) -> None:
+        self._upstream = upstream
+        self._held = asyncio.Event()
+        self._flowing: list[asyncio.Event] = []
+        self._copies: set[asyncio.Task[None]] = set()
+
+    def hold(self) -> None:
+        """Keep what comes over the connections that there are."""
+        for flowing in self._flowing:
+            flowing.clear()
+
+    async def until_held(self) -> None:
+        """Return when there is something to hold."""
+        await asyncio.wait_for(self._held.wait(), PATIENCE)
+
+    async def release(self) -> None:
+        """Deliver what was held, and return when that is done or has failed."""
+        waiting = [copy for copy in self._copies if copy.get_name() == "0"]
+        self._flowing[0].set()
+        await asyncio.wait(waiting, timeout=PATIENCE)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if isinstance(self._upstream, int):
+            answers, sink = await asyncio.open_connection("127.0.0.1", self._upstream)
+        else:
+            answers, sink = await asyncio.open_unix_connection(self._upstream)
+        flowing = asyncio.Event()
+        flowing.set()
+        name = str(len(self._flowing))
+        self._flowing.append(flowing)
+        for source, target in ((reader, sink), (answers, writer)):
+            self._copies.add(asyncio.create_task(self._copy(source, target, flowing), name=name))
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                if not flowing.is_set():
+                    self._held.set()
+                await flowing.wait()
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+
+@asynccontextmanager
+async def relay_to(server: StoreServer, path: Path | None) -> AsyncIterator[tuple[Relay, str]]:
+    """A relay to a server and its URL, over unix sockets on both sides if there is a path for its own."""
+    relay = Relay(server.port if path is None else str(server.socket_path))
+    if path is None:
+        listener = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+        url = f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    else:
+        listener = await asyncio.start_unix_server(relay.serve, path)
+        url = f"unix://{path}"
+    try:
+        yield relay, url
+    finally:
+        listener.close()
+
+
+async def until_connected(topology: Topology, times: int) -> None:
+    """Return when it has connected so many times."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if topology.connections >= times:
+                return
+            await asyncio.sleep(0.01)
+
+
+class TestAProxyDeliversNothingOnceThereIsANewConnection:
+    @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+    async def test_of_the_former(self, store_server: StoreServer, tmp_path: Path, unix: bool) -> None:
+        async with relay_to(store_server, tmp_path / "socket" if unix else None) as (relay, url):
+            topology = topology_of(url, Timeouts(2.0, 0.3, 2.0))
+            topology.start()
+            await until_connected(topology, 1)
+            relay.hold()
+            late = asyncio.create_task(topology.call(b"peer", "SET", "peer", "late"))
+            await relay.until_held()
+            with pytest.raises(StoreUnavailable):
+                await late
+            await until_connected(topology, 2)
+            await topology.call(b"peer", "SET", "peer", "new")
+            await relay.release()
+            assert await topology.call(b"peer", "GET", "peer") == b"new"
+            await topology.close()
+
+    async def test_and_a_server_that_does_not_permit_that_is_warned_of_once(
+        self, store_server: StoreServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with store_server.client() as client:
+            client.acl_setuser("meek", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@dangerous"])
+            client.acl_setuser("meek", enabled=True, commands=["-client"])
+        with caplog.at_level(logging.WARNING):
+            topology = topology_of(f"redis://meek:pw@127.0.0.1:{store_server.port}")
+            topology.start()
+            for times in (1, 2, 3):
+                await until_connected(topology, times)
+                assert await topology.call(b"x", "SET", "x", "1") == b"OK"
+                topology.drop_links("cut by the test")
+            await topology.close()
+        with store_server.client() as client:
+            client.acl_deluser("meek")
+        refusals = [record.message for record in caplog.records if "refuses to end it" in record.message]
+        assert len(refusals) == 1
+        assert "NOPERM" in refusals[0]

@@ -15,7 +15,8 @@ from tests.support.servers import StoreServer
 from tests.support.stores import SHORT, make_redis_store, redis_store
 from tests.support.waiting import PATIENCE, free_port
 from udptracker.core.swarm import StoreError, StoreUnavailable
-from udptracker.redis.link import Link, Timeouts, connect
+from udptracker.redis.greeting import connect
+from udptracker.redis.link import Link, Timeouts
 from udptracker.redis.url import parse_broker
 from udptracker.storage.redis.layout import command
 from udptracker.storage.redis.store import RedisStore

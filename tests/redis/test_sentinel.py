@@ -13,7 +13,7 @@ from tests.support.stores import SHORT, make_redis_store, redis_store
 from tests.support.waiting import PATIENCE, eventually
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.core.wire import SwarmStats
-from udptracker.redis.topology import master_of
+from udptracker.redis.sentinel import master_of
 from udptracker.redis.url import parse_broker
 from udptracker.storage.base import PeerStore
 

@@ -11,7 +11,7 @@ from tests.support.servers import StoreServer
 from tests.support.stores import SHORT, redis_store
 from tests.support.tls import Authority, tls_proxy
 from udptracker.core.swarm import StoreUnavailable
-from udptracker.redis.link import connect
+from udptracker.redis.greeting import connect
 from udptracker.redis.url import parse_broker
 
 

@@ -9,7 +9,8 @@ from tests.storage.contract import SEEDER, STARTED, announce, ask, hash_of
 from tests.support.servers import StoreServer
 from tests.support.stores import redis_store
 from udptracker.core.swarm import StoreUnavailable
-from udptracker.redis.link import Timeouts, connect
+from udptracker.redis.greeting import connect
+from udptracker.redis.link import Timeouts
 from udptracker.redis.url import Broker, parse_broker
 
 
@@ -85,7 +86,10 @@ class TestParsing:
         assert strict is not None
         assert nameless is not None
         assert anything is not None
-        assert [(tls.check_hostname, tls.verify_mode.name) for tls in (strict, nameless, anything)] == [
+        assert [
+            (context.check_hostname, context.verify_mode.name)
+            for context in (strict.context(), nameless.context(), anything.context())
+        ] == [
             (True, "CERT_REQUIRED"),
             (False, "CERT_REQUIRED"),
             (False, "CERT_NONE"),

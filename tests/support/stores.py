@@ -60,8 +60,8 @@ class Interposed(Topology):
             await act()
         return await self._topology.send(segments)
 
-    async def infos(self) -> list[bytes]:
-        return await self._topology.infos()
+    async def call_each(self, *command: Any) -> list[Any]:
+        return await self._topology.call_each(*command)
 
     def drop_links(self, reason: str) -> None:
         self._topology.drop_links(reason)

@@ -10,36 +10,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from binascii import crc_hqx
+import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from hiredis import Reader, ReplyError, pack_command
+from hiredis import Reader, ReplyError
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from udptracker.core.swarm import StoreUnavailable
-from udptracker.redis.link import Replies, Timeouts
-from udptracker.redis.topology import Segment, Server, Topology, fixed
+from udptracker.redis.link import Replies, Timeouts, pack
+from udptracker.redis.server import Server, fixed
+from udptracker.redis.topology import Segment, Topology
 from udptracker.redis.url import Broker
 
 log = logging.getLogger(__name__)
 
-SLOTS: Final = 16_384
 _REDIRECTIONS: Final = 5
 _REFRESH_SECONDS: Final = 0.2
-_ASKING: Final = pack_command(("ASKING",))
+_KEPT_SECONDS: Final = 60.0
+"""How long a node without slots stays connected once something was sent to it: it may be about to get some."""
+_ASKING: Final = pack("ASKING")
+_REDIRECTION: Final = re.compile(r"(MOVED|ASK) (\d+) (\S*):(\d+)")
+_UNKNOWN_HOSTS: Final = (None, b"", b"?")
 
 Address = tuple[str, int]
 
 
-def slot_of(key: bytes) -> int:
-    """The slot of a key: CRC16 (XMODEM) of it, or of what stands between the first braces (Redis cluster spec)."""
-    start = key.find(b"{")
-    if start >= 0:
-        stop = key.find(b"}", start + 1)
-        if stop > start + 1:
-            key = key[start + 1 : stop]
-    return crc_hqx(key, 0) % SLOTS
+class _Errand:
+    """A segment on its way: where to, and the replies to it. `asking` if it goes where its slot is going to be."""
+
+    __slots__ = ("address", "asking", "replies", "segment")
+
+    def __init__(self, segment: Segment, address: Address) -> None:
+        self.segment = segment
+        self.address = address
+        self.asking = False
+        self.replies = Replies()
+
+    @property
+    def redirection(self) -> re.Match[str] | None:
+        """What the first reply that names another node says."""
+        for reply in self.replies if self.replies.failed else ():
+            if isinstance(reply, ReplyError) and (found := _REDIRECTION.match(str(reply))):
+                return found
+        return None
 
 
 class Cluster(Topology):
@@ -51,7 +66,10 @@ class Cluster(Topology):
         self._broker = broker
         self._timeouts = timeouts
         self._servers: dict[Address, Server] = {}
-        self._owners: list[Address | None] = [None] * SLOTS
+        self._used: dict[Address, float] = {}
+        """When something was sent to a node because another one said so."""
+        self._met: set[Address] = set()
+        self._owners: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self._stale = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -69,12 +87,12 @@ class Cluster(Topology):
                 await self._task
         await asyncio.gather(*(server.close() for server in self._servers.values()))
 
-    async def infos(self) -> list[bytes]:
+    async def call_each(self, *command: Any) -> list[Any]:
         if not all(self._owners):
             raise StoreUnavailable("some slots of the cluster have no known owner")
         owners = {owner for owner in self._owners if owner is not None}
         try:
-            return [await self._server(owner).link.call("INFO", "server") for owner in sorted(owners)]
+            return [await self._server(owner).link.call(*command) for owner in sorted(owners)]
         except StoreUnavailable:  # whoever takes over for it is in a newer map
             self._stale.set()
             raise
@@ -83,82 +101,70 @@ class Cluster(Topology):
         self._stale.set()
 
     async def send(self, segments: Sequence[Segment]) -> Replies:
-        parts: list[Replies | None] = [None] * len(segments)
-        todo: dict[Address, list[int]] = {}
-        for index, segment in enumerate(segments):
-            todo.setdefault(self._owner(segment.key), []).append(index)
-        asking: set[int] = set()
-        for _ in range(_REDIRECTIONS):
-            await self._send_round(segments, todo, asking, parts)
-            todo, asking = self._redirections(parts)
-            if not todo:
-                break
-        replies = Replies()
-        for part in parts:
-            assert part is not None
-            replies += part
-            replies.failed = replies.failed or part.failed
-        return replies
-
-    async def _send_round(
-        self,
-        segments: Sequence[Segment],
-        todo: dict[Address, list[int]],
-        asking: set[int],
-        parts: list[Replies | None],
-    ) -> None:
-        """One write to each node; the replies of each segment to its place in `parts`."""
-        sent = []
-        for address, indexes in todo.items():
-            payload, count = [], 0
-            for index in indexes:
-                _, packed, replies = segments[index]
-                payload.append(_asking(packed) if index in asking else packed)
-                count += replies * (2 if index in asking else 1)
-            try:
-                sent.append(self._server(address).link.send(b"".join(payload), count))
-            except StoreUnavailable:
-                self._stale.set()
-                raise
+        errands = [_Errand(segment, self._owner(segment.key)) for segment in segments]
         try:
-            answers = await asyncio.gather(*sent)
+            await self._run(errands)
+            for _ in range(_REDIRECTIONS):
+                again = [errand for errand in errands if await self._redirect(errand)]
+                if not again:
+                    break
+                await self._run(again)
         except StoreUnavailable:
             self._stale.set()
             raise
-        for indexes, answer in zip(todo.values(), answers, strict=True):
-            at = 0
-            for index in indexes:
-                step = 2 if index in asking else 1
-                part = Replies()
-                part += answer[at + step - 1 : at + step * segments[index].replies : step]
-                part.failed = answer.failed and any(isinstance(reply, ReplyError) for reply in part)
-                parts[index] = part
-                at += step * segments[index].replies
-
-    def _redirections(self, parts: list[Replies | None]) -> tuple[dict[Address, list[int]], set[int]]:
-        """(segments to send again by node, those of them to send with ASKING)."""
-        todo: dict[Address, list[int]] = {}
-        asking: set[int] = set()
-        for index, part in enumerate(parts):
-            if part is None or not part.failed:
-                continue
-            for reply in part:
-                words = str(reply).split() if isinstance(reply, ReplyError) else [""]
-                if words[0] not in ("MOVED", "ASK"):
-                    continue
-                host, _, port = words[2].rpartition(":")
-                address = (host.strip("[]"), int(port))
-                todo.setdefault(address, []).append(index)
-                if words[0] == "ASK":
-                    asking.add(index)
-                else:
-                    self._owners[int(words[1])] = address
+        replies = Replies()
+        for errand in errands:
+            replies += errand.replies
+            if errand.replies.failed:
+                replies.failed = True
+                if any(
+                    isinstance(reply, ReplyError) and str(reply).startswith("CLUSTERDOWN") for reply in errand.replies
+                ):
                     self._stale.set()
-                break
-        return todo, asking
+        return replies
+
+    async def _run(self, errands: Sequence[_Errand]) -> None:
+        """One write to each node."""
+        by_address: dict[Address, list[_Errand]] = {}
+        for errand in errands:
+            by_address.setdefault(errand.address, []).append(errand)
+        sent = []
+        for address, group in by_address.items():
+            link = self._server(address).link
+            payload = [_with_asking(errand.segment) if errand.asking else errand.segment.payload for errand in group]
+            sent.append(link.send(b"".join(payload), sum(_replies_of(errand) for errand in group)))
+        for group, answer in zip(by_address.values(), await asyncio.gather(*sent), strict=True):
+            at = 0
+            for errand in group:
+                end = at + _replies_of(errand)
+                errand.replies = Replies()
+                errand.replies += answer[at + 1 : end : 2] if errand.asking else answer[at:end]
+                errand.replies.failed = answer.failed and any(isinstance(reply, ReplyError) for reply in errand.replies)
+                at = end
+
+    async def _redirect(self, errand: _Errand) -> bool:
+        """Whether a node said that another one is to be asked, which is connected to by then."""
+        found = errand.redirection
+        if found is None:
+            return False
+        word, slot, host, port = found.groups()
+        if host == "?":  # a name that this cluster does not have; the map may have more
+            await self._read_map()
+            address = self._owner(errand.segment.key)
+        else:
+            # Without a host it is the one that was asked, as the client reached it.
+            address = (host.strip("[]") or errand.address[0], int(port))
+        errand.address, errand.asking = address, word == "ASK"
+        if errand.asking:
+            self._used[address] = asyncio.get_running_loop().time()
+        elif int(slot) < len(self._owners):
+            self._owners[int(slot)] = address
+            self._stale.set()
+        await self._server(address).ready()
+        return True
 
     def _owner(self, key: bytes) -> Address:
-        address = self._owners[slot_of(key)]
+        address = self._owners[key_slot(key)]
         if address is None:
             self._stale.set()
             raise StoreUnavailable("no node is known to own the key's slot")
@@ -173,8 +179,9 @@ class Cluster(Topology):
         return server
 
     def _count_connection(self, address: Address) -> None:
-        """Those to nodes without slots say nothing about the data."""
-        self.connections += address in self._owners
+        """The first one to a node says nothing about what it may have lost, nor do those to a node without slots."""
+        self.connections += address in self._met and address in self._owners
+        self._met.add(address)
 
     async def _keep_map(self) -> None:
         """Read the map of slots whenever it is stale, until it is not."""
@@ -191,36 +198,56 @@ class Cluster(Topology):
             try:
                 async with asyncio.timeout(self._timeouts.connect):
                     ranges = await server.link.call("CLUSTER", "SLOTS")
+                owners = _parse_map(ranges, address)
             except (StoreUnavailable, ReplyError, TimeoutError):
                 continue
-            owners: list[Address | None] = [None] * SLOTS
-            for first, last, master, *_ in ranges:
-                # A node that does not know its own address leaves it empty: it is where we asked.
-                owner = ((master[0] or b"").decode() or address[0], int(master[1]))
-                owners[first : last + 1] = [owner] * (last + 1 - first)
+            except (TypeError, ValueError, LookupError, AttributeError) as error:
+                log.warning("cluster node %s:%d answers what is no map of slots: %r", *address, error)
+                continue
             if not any(owners):
                 continue
-            known, found = set(self._owners), set(owners)
+            known, found = set(self._owners) - {None}, set(owners)
             self._owners = owners
-            self.connections += known != found
+            self.connections += not known <= found  # another node took over, with what it had of the data
             await self._forget_servers({owner for owner in found if owner is not None})
             return all(owners)
         return False
 
     async def _forget_servers(self, owners: set[Address]) -> None:
-        """Connect to new nodes now; let go of those that own nothing and were not given to begin with."""
+        """Connect to new nodes now; let go of those that own nothing, are sent nothing, and were not given to begin
+        with."""
         for address in owners:
             self._server(address)
-        for address in [a for a in self._servers if a not in owners and a not in self._broker.hosts]:
+        since = asyncio.get_running_loop().time() - _KEPT_SECONDS
+        self._used = {address: used for address, used in self._used.items() if used > since}
+        for address in self._servers.keys() - owners - self._used.keys() - set(self._broker.hosts):
             log.info("cluster node %s:%d owns no slots any more", *address)
             await self._servers.pop(address).close()
 
 
-def _asking(packed: bytes) -> bytes:
-    """The commands of a segment, each behind an ASKING: a command is an array, which a reply reader reads as well."""
+def _parse_map(ranges: Any, asked: Address) -> list[Address | None]:
+    """The owner of each slot, of a reply to CLUSTER SLOTS; it raises whatever comes of a reply that is none."""
+    owners: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+    for first, last, (host, port, *more), *_ in ranges:
+        if host in _UNKNOWN_HOSTS:
+            # Its address may be among what is told of it. Without one, it is where we asked.
+            told = more[1] if len(more) > 1 else []
+            host = dict(zip(told[::2], told[1::2], strict=True)).get(b"ip") or asked[0].encode()
+        if not 0 <= first <= last < len(owners):
+            raise ValueError(f"slots {first} to {last}")
+        owners[first : last + 1] = [(host.decode(), int(port))] * (last + 1 - first)
+    return owners
+
+
+def _replies_of(errand: _Errand) -> int:
+    return errand.segment.replies * (2 if errand.asking else 1)
+
+
+def _with_asking(segment: Segment) -> bytes:
+    """The commands, each behind an ASKING: a command is an array, which a reply reader reads as well."""
     reader = Reader()
-    reader.feed(packed)
+    reader.feed(segment.payload)
     parts: list[bytes] = []
     while (arguments := reader.gets()) is not False:
-        parts += (_ASKING, pack_command(tuple(arguments)))
+        parts += (_ASKING, pack(*arguments))
     return b"".join(parts)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import struct
 from collections import deque
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import hiredis
 from hiredis import ReplyError
 
 from udptracker.core.swarm import StoreUnavailable
-from udptracker.redis.url import Broker
+from udptracker.redis.bounds import Bounds
 
 _CHECKS_PER_TIMEOUT: Final = 4
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
@@ -37,6 +36,11 @@ class Timeouts:
     connect: float = 15.0
     read: float = 15.0
     write: float = 15.0
+
+
+def pack(*command: Any) -> bytes:
+    """A command as it is sent."""
+    return bytes(hiredis.pack_command(command))
 
 
 class Replies(list[Any]):
@@ -62,16 +66,18 @@ class _Expected:
 
 
 class Link(asyncio.Protocol):
-    """See the module. Made by `connect`."""
+    """See the module. Made by `greeting.connect`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts) -> None:
         self._loop = loop
         self._timeouts = timeouts
         self._reader = hiredis.Reader(replyError=self._on_error)
+        self._bounds = Bounds()
         self._expected: deque[_Expected] = deque()
         self._paused_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._reason = "the connection was closed"
+        self.reason = "the connection was closed"
+        """Why it ended, once it has."""
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done once the connection is gone."""
 
@@ -83,22 +89,13 @@ class Link(asyncio.Protocol):
         self._timer = self._loop.call_later(self._check_interval, self._check)
 
     def data_received(self, data: bytes) -> None:
-        expected, gets = self._expected, self._reader.gets
-        self._reader.feed(data)
         try:
-            while expected:
-                head = expected[0]
-                replies = head.replies
-                append = replies.append
-                for _ in range(head.count - len(replies)):
-                    reply = gets()
-                    if reply is False:
-                        return
-                    append(reply)
-                expected.popleft()
-                if not head.future.done():
-                    head.future.set_result(replies)
-        except hiredis.ProtocolError as error:
+            for piece in self._bounds.cut(data, self._reader.has_data):
+                if self._read(piece):
+                    self._bounds.begin()
+                else:
+                    self._bounds.go_on(piece)
+        except Exception as error:  # the reader lets through what Python says of an object that cannot be made, too
             self.abort(f"the server broke the protocol: {error}")
 
     def eof_received(self) -> None:
@@ -114,10 +111,10 @@ class Link(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if exc is not None:
-            self._reason = f"the connection broke: {exc}"
+            self.reason = f"the connection broke: {exc}"
         for expected in self._expected:
             if not expected.future.done():
-                expected.future.set_exception(StoreUnavailable(self._reason))
+                expected.future.set_exception(StoreUnavailable(self.reason))
         self._expected.clear()
         if not self.lost.done():
             self.lost.set_result(None)
@@ -131,7 +128,7 @@ class Link(asyncio.Protocol):
         """
         future: asyncio.Future[Replies] = self._loop.create_future()
         if self._transport.is_closing():
-            future.set_exception(StoreUnavailable(self._reason))
+            future.set_exception(StoreUnavailable(self.reason))
             return future
         if count:
             self._expected.append(_Expected(count, future, self._loop.time()))
@@ -147,14 +144,14 @@ class Link(asyncio.Protocol):
             ReplyError: the server refused it.
             StoreUnavailable: the connection ended first.
         """
-        reply = (await self.send(hiredis.pack_command(command), 1))[0]
+        reply = (await self.send(pack(*command), 1))[0]
         if isinstance(reply, ReplyError):
             raise reply
         return reply
 
     def abort(self, reason: str) -> None:
         """End the connection now; whatever waits fails with this reason."""
-        self._reason = reason
+        self.reason = reason
         self._transport.abort()
 
     # ------------------------------------------------------------------------------------ inside
@@ -172,56 +169,30 @@ class Link(asyncio.Protocol):
         else:
             self._timer = self._loop.call_later(self._check_interval, self._check)
 
+    def _read(self, data: bytes) -> bool:
+        """Read all replies that are complete; whether there are any."""
+        expected, gets = self._expected, self._reader.gets
+        self._reader.feed(data)
+        complete = False
+        while expected:
+            head = expected[0]
+            replies = head.replies
+            append = replies.append
+            before = len(replies)
+            for _ in range(head.count - before):
+                reply = gets()
+                if reply is False:
+                    return complete or len(replies) > before
+                append(reply)
+            complete = True
+            expected.popleft()
+            if not head.future.done():
+                head.future.set_result(replies)
+        if self._reader.has_data():
+            raise hiredis.ProtocolError(f"it spoke out of turn: {gets() or 'something'}")
+        return complete
+
     def _on_error(self, message: str) -> ReplyError:
         if self._expected:
             self._expected[0].replies.failed = True
         return ReplyError(message)
-
-
-async def connect(broker: Broker, host: str, port: int, timeouts: Timeouts) -> Link:
-    """A link to one server, authenticated, on the broker's database.
-
-    Raises:
-        StoreUnavailable: it cannot be reached or refuses us; the text never holds the password.
-    """
-    loop = asyncio.get_running_loop()
-    where = broker.path if broker.kind == "unix" else f"{host}:{port}"
-
-    def factory() -> Link:
-        return Link(loop, timeouts)
-
-    try:
-        async with asyncio.timeout(timeouts.connect):
-            if broker.kind == "unix":
-                _, link = await loop.create_unix_connection(factory, broker.path)
-            else:
-                tls = broker.tls
-                server_hostname = host if tls is not None else None
-                _, link = await loop.create_connection(factory, host, port, ssl=tls, server_hostname=server_hostname)
-            try:
-                await _greet(link, broker)
-            except BaseException:
-                link.abort("not greeted")
-                raise
-            return link
-    except TimeoutError:
-        raise StoreUnavailable(f"{where} did not answer within {timeouts.connect:g} s") from None
-    except (OSError, ssl.SSLError, StoreUnavailable) as error:
-        raise StoreUnavailable(f"{where}: {error}") from error
-    except ReplyError as error:
-        raise StoreUnavailable(f"{where} refuses us: {error}") from error
-
-
-async def _greet(link: Link, broker: Broker) -> None:
-    if broker.username:
-        await link.call("AUTH", broker.username, broker.password)
-    elif broker.password:
-        try:
-            await link.call("AUTH", broker.password)
-        except ReplyError as error:
-            # A server without a password still serves chihaya's default URL, which has one.
-            if "without any password" not in str(error) and "no password is set" not in str(error):
-                raise
-    if broker.db:
-        await link.call("SELECT", str(broker.db))
-    await link.call("PING")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from udptracker.config import RedisSettings, StorageSettings
-from udptracker.redis.cluster import Cluster
 from udptracker.redis.link import Timeouts
-from udptracker.redis.topology import OneServer, Topology, fixed, master_of
+from udptracker.redis.sentinel import master_of
+from udptracker.redis.server import fixed
+from udptracker.redis.topology import OneServer, Topology
 from udptracker.redis.url import Broker, parse_broker
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
@@ -50,6 +51,8 @@ def make_store(settings: StorageSettings, draw: Callable[[], float], counters: C
 def make_topology(broker: Broker, timeouts: Timeouts) -> Topology:
     """The topology that a broker's kind calls for."""
     if broker.kind == "cluster":
+        from udptracker.redis.cluster import Cluster  # it loads redis-py, which takes 10 MB
+
         return Cluster(broker, timeouts)
     if broker.kind == "sentinel":
         return OneServer(broker, master_of(broker, timeouts), timeouts)

@@ -83,7 +83,7 @@ class RedisStore(ReplayableStore):
             StoreError: one is older than 6.2.
         """
         try:
-            infos = [_parse_info(info) for info in await self._topology.infos()]
+            infos = [_parse_info(info) for info in await self._topology.call_each("INFO", "server")]
             seconds, microseconds = await self._topology.call(_CLOCK_KEY, "TIME")
         except ReplyError as error:
             raise StoreUnavailable(str(error)) from error
