@@ -18,6 +18,7 @@ from bench.micro.conftest import OPERATIONS
 from tests.support.servers import StoreServer, valkey
 from udptracker.core.swarm import AnnounceOperation
 from udptracker.redis.link import Link, Replies, Timeouts
+from udptracker.storage.redis.registry import Registry
 from udptracker.storage.redis.rounds import Batch
 from udptracker.storage.redis.samples import Samples
 
@@ -101,7 +102,7 @@ def test_redis_drain(benchmark: Any, rounds: list[Round]) -> None:
 
 def _batch(operations: list[AnnounceOperation]) -> Batch:
     draw = random.Random(1).random
-    return Batch(operations, _STAMP, draw, Samples(0, draw))
+    return Batch(operations, _STAMP, draw, Samples(0, draw), Registry())
 
 
 def _ask(sock: socket.socket, batch: Batch) -> Round:

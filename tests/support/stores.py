@@ -13,7 +13,8 @@ import redis
 from tests.support.waiting import PATIENCE
 from udptracker.core.swarm import FAMILIES, Role, Totals
 from udptracker.redis.link import Replies, Timeouts
-from udptracker.redis.topology import Segment, Topology
+from udptracker.redis.segment import Segment
+from udptracker.redis.topology import Topology
 from udptracker.redis.url import parse_broker
 from udptracker.service.stores import make_topology
 from udptracker.storage.redis.layout import group, info_hash_counter, parse_swarm_key, peers_counter

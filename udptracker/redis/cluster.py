@@ -20,8 +20,9 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.link import Replies, Timeouts, pack
+from udptracker.redis.segment import Segment
 from udptracker.redis.server import Server, fixed
-from udptracker.redis.topology import Segment, Topology
+from udptracker.redis.topology import Topology
 from udptracker.redis.url import Broker
 
 log = logging.getLogger(__name__)

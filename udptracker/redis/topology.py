@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from hiredis import ReplyError
 
-from udptracker.redis.link import Replies, Timeouts, pack
+from udptracker.redis.link import Replies, Timeouts
+from udptracker.redis.segment import Segment, segment
 from udptracker.redis.server import Locate, Server
 from udptracker.redis.url import Broker
-
-
-class Segment(NamedTuple):
-    """Packed commands that all touch `key`, and the number of their replies."""
-
-    key: bytes
-    payload: bytes
-    replies: int
 
 
 class Topology(ABC):
@@ -76,11 +69,6 @@ class Topology(ABC):
         return reply
 
 
-def segment(key: bytes, *command: Any) -> Segment:
-    """One command as a segment."""
-    return Segment(key, pack(*command), 1)
-
-
 class OneServer(Topology):
     """All keys on one server: plain, over a unix socket, or the master that sentinels name."""
 
@@ -98,9 +86,9 @@ class OneServer(Topology):
     async def send(self, segments: Sequence[Segment]) -> Replies:
         count = 0
         payload = []
-        for _, packed, replies in segments:
-            payload.append(packed)
-            count += replies
+        for part in segments:
+            payload.append(part.payload)
+            count += part.replies
         return await self._server.link.send(b"".join(payload), count)
 
     async def call_each(self, *command: Any) -> list[Any]:

@@ -27,8 +27,7 @@ from tests.storage.contract import (
 )
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, recount, redis_store, shared_contents
-from udptracker.core.swarm import FAMILIES, IPV4, IPV6, PEER_KEY_BYTES, Role, compact_endpoint
-from udptracker.core.wire import split_peers
+from udptracker.core.swarm import FAMILIES, IPV4, IPV6, PEER_KEY_BYTES, Role
 from udptracker.storage.redis import layout
 
 _HEX = "00ff" * 10
@@ -74,23 +73,35 @@ class TestNames:
         assert layout.parse_swarm_key(name.encode("latin-1")) is None
 
 
-class TestTemplates:
+class TestPieces:
     @pytest.mark.parametrize("family", FAMILIES)
     @pytest.mark.parametrize("role", Role)
-    def test_are_the_commands_that_packing_makes(self, family: int, role: Role) -> None:
-        commands = layout.COMMANDS[family, role]
-        hexadecimal, peer, stamp = _HEX.encode(), bytes(range(PEER_KEY_BYTES[family])), b"1700000000123456789"
+    def test_join_to_the_commands_that_packing_makes(self, family: int, role: Role) -> None:
+        commands, end = layout.COMMANDS[family, role], layout.END
+        digits, peer, stamp = _HEX.encode(), bytes(range(PEER_KEY_BYTES[family])), b"1700000000123456789"
         key = layout.swarm_key(family, role, bytes.fromhex(_HEX))
-        assert commands.key % hexadecimal == key
-        assert unpack(commands.put % (hexadecimal, peer, stamp)) == [[b"HSET", key, peer, stamp]]
-        assert unpack(commands.drop % (hexadecimal, peer)) == [[b"HDEL", key, peer]]
-        assert unpack(commands.size % hexadecimal) == [[b"HLEN", key]]
-        assert unpack(commands.read % (hexadecimal, hexadecimal, layout.COUNTS[17])) == [
+        packed = [
+            *(commands.put, digits, commands.peer, peer, layout.stamp_end(stamp)),
+            *(commands.drop, digits, commands.peer, peer, end),
+            *(commands.size, digits, end),
+            *(commands.size, digits, commands.random, digits, layout.COUNTS[17]),
+            *(commands.register, digits, layout.stamp_end(stamp)),
+        ]
+        assert commands.key + digits == key
+        assert unpack(b"".join(packed)) == [
+            [b"HSET", key, peer, stamp],
+            [b"HDEL", key, peer],
+            [b"HLEN", key],
             [b"HLEN", key],
             [b"HRANDFIELD", key, b"17"],
+            [b"HSET", b"IPv%d" % family, key, stamp],
         ]
-        registration = [b"HSET", b"IPv%d" % family, key, stamp]
-        assert unpack(commands.register % (hexadecimal, stamp)) == [registration]
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_join_to_a_read_of_downloads(self, family: int) -> None:
+        commands, info_hash = layout.DOWNLOADS[family], bytes(range(20))
+        packed = (commands.get, info_hash[:2].hex().encode(), commands.field, info_hash, layout.END)
+        assert unpack(b"".join(packed)) == [[b"HGET", layout.downloads_key(family, info_hash), info_hash]]
 
     @given(st.lists(st.binary(max_size=30), min_size=1, max_size=5))
     def test_a_packed_command_is_read_back(self, arguments: list[bytes]) -> None:
@@ -102,24 +113,6 @@ class TestTemplates:
             (b"a", [[b"INCRBY", b"a", b"2"]]),
             (b"c", [[b"INCRBY", b"c", b"-1"]]),
         ]
-
-
-class TestCompactEndpoints:
-    @given(
-        st.sampled_from(FAMILIES),
-        st.lists(st.tuples(st.lists(st.integers(0, 40), max_size=30), st.lists(st.binary(max_size=50))), max_size=5),
-    )
-    def test_hold_each_endpoint_once(self, family: int, contents: list[tuple[list[int], list[bytes]]]) -> None:
-        """Of several lists at once, each of peers, some of them at one endpoint, and of what is no peer key."""
-        lists, expected = [], []
-        for numbers, others in contents:
-            peers = [peer_of(number, family, peer_id=at) for at, number in enumerate(numbers)]
-            fields = peers + [other for other in others if len(other) != PEER_KEY_BYTES[family]]
-            random.Random(len(fields)).shuffle(fields)
-            lists.append(fields)
-            expected.append(list(dict.fromkeys(compact_endpoint(field) for field in fields if field in peers)))
-        packed = layout.compact_endpoints(lists, family)
-        assert [split_peers(peers, family) for peers in packed] == expected
 
 
 class TestContents:

@@ -19,7 +19,8 @@ from typing import Any, Final
 from hiredis import ReplyError
 
 from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Role, StoreUnavailable
-from udptracker.redis.topology import Segment, Topology, segment
+from udptracker.redis.segment import Segment, segment
+from udptracker.redis.topology import Topology
 from udptracker.storage.base import ReapReport
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.layout import (

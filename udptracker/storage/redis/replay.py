@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from udptracker.core.swarm import Role
 from udptracker.core.wire import Event
 from udptracker.redis.link import Replies
-from udptracker.redis.topology import Segment, segment
+from udptracker.redis.segment import Segment, segment
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.layout import (
     COMMANDS,
@@ -22,6 +22,7 @@ from udptracker.storage.redis.layout import (
     group,
     info_hash_counter,
     peers_counter,
+    stamp_end,
     stopped_key,
     swarm_key,
 )
@@ -76,8 +77,8 @@ class Replay:
             key = stopped_key(family, info_hash, peer)
             remember = segment(key, "SET", key, stamp, "PX", str(max(self._stopped_milliseconds, 1)))
             return [scripts.drop_older(seeders, peer, stamp), scripts.drop_older(leechers, peer, stamp), remember]
-        register = COMMANDS[family, role].register % (info_hash.hex().encode(), stamp)
-        registration = Segment(group(family), register, 1)
+        register = (COMMANDS[family, role].register, info_hash.hex().encode(), stamp_end(stamp))
+        registration = Segment(group(family), b"".join(register), 1)
         if role is Role.SEEDER:
             put, drop = scripts.put_newer(seeders, peer, stamp), scripts.drop_older(leechers, peer, stamp)
             return [put, drop, registration]

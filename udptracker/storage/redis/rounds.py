@@ -12,74 +12,66 @@ Announces for one swarm in one batch share their reads, which follow all their w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, final
 
 from hiredis import ReplyError
 
 from udptracker.core.swarm import (
     FAMILIES,
+    PEER_KEY_BYTES,
     AnnounceOperation,
     AnnounceResult,
     Operation,
     Result,
     Role,
-    ScrapeOperation,
     StoreError,
 )
-from udptracker.core.wire import Event, SwarmStats
+from udptracker.core.wire import COMPACT_BYTES, Event
 from udptracker.redis.link import Replies
-from udptracker.redis.topology import Segment
-from udptracker.storage.redis.answers import choose, cut, from_sample
+from udptracker.redis.segment import Segment
+from udptracker.storage.redis import scripts
+from udptracker.storage.redis.answers import NO_POOLS, Pools, choose, make_pools, pack_endpoints
 from udptracker.storage.redis.errors import store_error
 from udptracker.storage.redis.layout import (
     COMMANDS,
     COUNTS,
-    DOWNLOADS,
+    END,
     command,
-    compact_endpoints,
     downloads_key,
-    group,
     info_hash_counter,
-    parse_count,
-    peers_counter,
+    stamp_end,
     stopped_key,
     swarm_key,
 )
-from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS, Sample, Samples
-from udptracker.storage.redis.scripts import drop_older
+from udptracker.storage.redis.plan import (
+    Piece,
+    RegistrationsPlan,
+    RolePlan,
+    ScrapePlan,
+    Single,
+    SwarmPlan,
+    take_all,
+)
+from udptracker.storage.redis.registry import Registration, Registry
+from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS, Samples
 
-_SEEDER, _LEECHER = Role.SEEDER, Role.LEECHER
-_NONE, _STOPPED, _COMPLETED = Event.NONE, Event.STOPPED, Event.COMPLETED
-_OTHER: Final = {_SEEDER: _LEECHER, _LEECHER: _SEEDER}
-_PAIRS: Final = {family: (COMMANDS[family, _SEEDER], COMMANDS[family, _LEECHER]) for family in FAMILIES}
-_COUNTERS: Final = {(family, role): peers_counter(family, role) for family in FAMILIES for role in Role}
+_SEEDER: Final = Role.SEEDER
+_LEECHER: Final = Role.LEECHER
+_NONE: Final = Event.NONE
+_STOPPED: Final = Event.STOPPED
+_COMPLETED: Final = Event.COMPLETED
+_OTHER: Final = {Role.SEEDER: Role.LEECHER, Role.LEECHER: Role.SEEDER}
+
+_COMMANDS: Final = {family: (COMMANDS[family, Role.SEEDER], COMMANDS[family, Role.LEECHER]) for family in FAMILIES}
 
 _SPREAD: Final = 3
 """Announces that share a read choose from up to so many times what one of them wants, so that their answers differ."""
 
 _NOTHING: Final = AnnounceResult(0, 0, b"")
 
-_new_tuple = tuple.__new__
 
-
-_Notes = list[tuple[int, bool]]
-"""For each write on one key: the operation it is part of, and whether it puts the peer there or drops it."""
-
-
-class _Swarm(NamedTuple):
-    """What the first round asks for the announces of one swarm: the order of the fields is that of the replies."""
-
-    swarm: tuple[int, bytes]
-    indexes: list[int]
-    on_seeders: _Notes
-    on_leechers: _Notes
-    reads_seeders: bool
-    reads_leechers: bool
-    sample: Sample | None
-    renews: bool
-
-
+@final
 class Batch:
     """See the module. Used once: `first_round`, `read_first`, then `second_round`, `read_second` if it is not empty.
 
@@ -88,6 +80,7 @@ class Batch:
         now: nanoseconds, the modification time of what is written.
         draw: a source of uniform numbers in [0, 1).
         samples: of large swarms.
+        registry: what the node knows of the families' hashes.
         stopped_milliseconds: how long a `stopped` is remembered, 0 for not at all.
     """
 
@@ -97,6 +90,7 @@ class Batch:
         now: int,
         draw: Callable[[], float],
         samples: Samples,
+        registry: Registry,
         stopped_milliseconds: int = 0,
     ) -> None:
         self.results: list[Result | StoreError] = [_NOTHING] * len(operations)
@@ -105,289 +99,294 @@ class Batch:
         self._operations = operations
         self._now = now
         self._stamp = b"%d" % now
+        self._stamp_end = stamp_end(self._stamp)
         self._draw = draw
         self._samples = samples
+        self._registry = registry
         self._stopped_milliseconds = b"%d" % stopped_milliseconds if stopped_milliseconds else b""
-        self._swarms: list[_Swarm] = []
-        self._scrapes: list[tuple[int, ScrapeOperation]] = []
-        self._registrations: dict[int, list[tuple[Role, bytes]]] = {}
-        self._tombstones: list[Segment] = []
-        self._chosen: dict[int, list[tuple[int, int, int, list[bytes]]]] = {family: [] for family in FAMILIES}
+        self._swarms: dict[int, dict[bytes, SwarmPlan]] = {family: {} for family in FAMILIES}
+        self._scrapes: list[ScrapePlan] = []
+        self._pieces: list[Piece] = []
+        self._registrations: list[RegistrationsPlan] = []
+        self._stops: list[Single] = []
+        self._moves: list[Single] = []
+        self._downloads: list[Single] = []
         self._late: list[int] = []
-        self._graduated: list[int] = []
 
     # ------------------------------------------------------------------------------------ the first round
 
     def first_round(self) -> list[Segment]:
         """Writes and reads of every operation."""
-        segments: list[Segment] = []
-        swarms: dict[tuple[int, bytes], list[int]] = {}
-        for index, operation in enumerate(self._operations):
+        pieces = self._pieces
+        for place, operation in enumerate(self._operations):
             if isinstance(operation, AnnounceOperation):
-                swarm = operation[:2]
-                indexes = swarms.get(swarm)
-                if indexes is None:
-                    swarms[swarm] = [index]
+                swarms = self._swarms[operation.family]
+                swarm = swarms.get(operation.info_hash)
+                if swarm is None:
+                    swarms[operation.info_hash] = SwarmPlan(operation.family, operation.info_hash, place)
                 else:
-                    indexes.append(index)
+                    swarm.announces.append(place)
             else:
-                self._scrapes.append((index, operation))
-        for swarm, indexes in swarms.items():
-            self._plan_swarm(swarm, indexes, segments)
-        for family, registrations in self._registrations.items():
-            segments.append(_joined(group(family), [packed for _, packed in registrations]))
-        for _, scrape in self._scrapes:
-            segments.extend(_scrape_segments(scrape))
-        return segments + self._tombstones
+                self._scrapes.append(ScrapePlan(place, operation))
+        for family, swarms in self._swarms.items():
+            registrations: list[Registration] = []
+            for swarm in swarms.values():
+                self._plan_swarm(swarm, pieces, registrations)
+            self._plan_registrations(family, registrations)
+        pieces += self._stops
+        segments: list[Segment] = [*pieces]
+        for scrape in self._scrapes:
+            pieces.append(scrape)
+            segments += scrape.segments
+        return segments
 
-    def read_first(self, replies: Replies) -> None:
-        """Take the replies of the first round."""
-        at = 0
-        for planned in self._swarms:
-            at = self._read_swarm(planned, replies, at)
-        for family, chosen in self._chosen.items():
-            if chosen:
-                self._answer(family, chosen)
-        for family, registrations in self._registrations.items():
-            at = self._read_registrations(family, registrations, replies, at)
-        for index, scrape in self._scrapes:
-            count = 3 * len(scrape.info_hashes)
-            self.results[index] = _stats(replies[at : at + count])
-            at += count
-
-    def _plan_swarm(self, swarm: tuple[int, bytes], indexes: list[int], segments: list[Segment]) -> None:
-        seeder, leecher = _PAIRS[swarm[0]]
-        stamp = self._stamp
-        hexadecimal = swarm[1].hex().encode()
-        on_seeders: list[bytes] = []
-        on_leechers: list[bytes] = []
-        seeder_notes: _Notes = []
-        leecher_notes: _Notes = []
+    def _plan_swarm(self, swarm: SwarmPlan, pieces: list[Piece], registrations: list[Registration]) -> None:
+        of_seeders, of_leechers = _COMMANDS[swarm.family]
+        digits, stamp_end = swarm.info_hash.hex().encode(), self._stamp_end
+        seeder_parts: list[bytes] = []
+        leecher_parts: list[bytes] = []
+        seeder_writes: list[int] = []
+        leecher_writes: list[int] = []
+        registering: list[int] = []
         want_seeders = want_leechers = 0
-        for index in indexes:
-            _, _, peer, role, event, want = self._announce(index)
-            seeds = role is _SEEDER
-            if event is _STOPPED:
-                self._remember_stop(swarm, peer)
+        for place in swarm.announces:
+            announce = self._operations[place]
+            assert isinstance(announce, AnnounceOperation)
+            peer, event, want = announce.peer, announce.event, announce.num_want
+            seeds = announce.role is _SEEDER
+            stops = event is _STOPPED
+            if stops:
+                self._remember_stop(place, announce)
             elif seeds:
-                on_seeders.append(seeder.put % (hexadecimal, peer, stamp))
-                seeder_notes.append((index, True))
+                seeder_parts += (of_seeders.put, digits, of_seeders.peer, peer, stamp_end)
+                seeder_writes.append(place)
+                swarm.needs_leechers = swarm.needs_leechers or want > 0
             else:
-                on_leechers.append(leecher.put % (hexadecimal, peer, stamp))
-                leecher_notes.append((index, True))
+                leecher_parts += (of_leechers.put, digits, of_leechers.peer, peer, stamp_end)
+                leecher_writes.append(place)
                 if want > want_seeders:
                     want_seeders = want
             if want > want_leechers:
                 want_leechers = want
             if event is not _NONE:
-                if seeds or event is _STOPPED:
-                    on_leechers.append(leecher.drop % (hexadecimal, peer))
-                    leecher_notes.append((index, False))
-                if not seeds or event is _STOPPED:
-                    on_seeders.append(seeder.drop % (hexadecimal, peer))
-                    seeder_notes.append((index, False))
-                if event is not _STOPPED:
-                    self._register(swarm[0], role, hexadecimal)
-        sample, renews = self._samples.find(swarm, self._now)
-        if renews:
-            want_seeders = want_leechers = SAMPLE_PEERS
-            sample = None
-        if sample is not None:
-            want_seeders = want_leechers = 0
-        else:
-            if len(indexes) > 1 and not renews:
-                spread = min(len(indexes), _SPREAD)
-                want_seeders, want_leechers = want_seeders * spread, want_leechers * spread
-            if want_seeders:
-                on_seeders.append(seeder.read % (hexadecimal, hexadecimal, COUNTS[want_seeders]))
+                if seeds or stops:
+                    leecher_parts += (of_leechers.drop, digits, of_leechers.peer, peer, END)
+                    leecher_writes.append(place)
+                if not seeds or stops:
+                    seeder_parts += (of_seeders.drop, digits, of_seeders.peer, peer, END)
+                    seeder_writes.append(place)
+                if not stops:
+                    registering.append(place)
+        if registering:
+            self._register(swarm.family, digits, registering, registrations)
+        swarm.wants_seeders, swarm.wants_leechers = want_seeders, want_leechers
+        reads = self._reads(swarm)
+        if reads:
+            if swarm.wants_seeders:
+                random = (of_seeders.size, digits, of_seeders.random, digits, COUNTS[swarm.wants_seeders])
+                seeder_parts += random
             else:
-                on_seeders.append(seeder.size % hexadecimal)
-            if want_leechers:  # one more, since the announcer may be among them
-                on_leechers.append(leecher.read % (hexadecimal, hexadecimal, COUNTS[want_leechers + 1]))
+                seeder_parts += (of_seeders.size, digits, END)
+            if swarm.wants_leechers:
+                random = (of_leechers.size, digits, of_leechers.random, digits, COUNTS[swarm.wants_leechers])
+                leecher_parts += random
             else:
-                on_leechers.append(leecher.size % hexadecimal)
-        if on_seeders:
-            count = len(on_seeders) + (want_seeders > 0)
-            segments.append(_new_tuple(Segment, (seeder.key % hexadecimal, b"".join(on_seeders), count)))
-        if on_leechers:
-            count = len(on_leechers) + (want_leechers > 0)
-            segments.append(_new_tuple(Segment, (leecher.key % hexadecimal, b"".join(on_leechers), count)))
-        self._swarms.append(
-            _new_tuple(
-                _Swarm,
-                (
-                    swarm,
-                    indexes,
-                    seeder_notes,
-                    leecher_notes,
-                    want_seeders > 0,
-                    want_leechers > 0,
-                    sample,
-                    renews,
-                ),
-            )
-        )
+                leecher_parts += (of_leechers.size, digits, END)
+        if seeder_parts:
+            key, payload = of_seeders.key + digits, b"".join(seeder_parts)
+            swarm.seeders = RolePlan(key, payload, seeder_writes, reads, reads and swarm.wants_seeders > 0)
+            pieces.append(swarm.seeders)
+        if leecher_parts:
+            key, payload = of_leechers.key + digits, b"".join(leecher_parts)
+            swarm.leechers = RolePlan(key, payload, leecher_writes, reads, reads and swarm.wants_leechers > 0)
+            pieces.append(swarm.leechers)
 
-    def _read_swarm(self, planned: _Swarm, replies: Replies, at: int) -> int:
-        swarm, indexes, seeder_notes, leecher_notes, reads_seeders, reads_leechers, sample, renews = planned
-        begin, late = at, len(self._late)
-        seeders: list[bytes] = []
-        leechers: list[bytes] = []
-        for index, puts in seeder_notes:
-            if replies[at] == 1:
-                self._changed(index, _SEEDER, puts)
-            at += 1
-        if sample is None:
-            seeder_count = replies[at]
-            at += 1
-            if reads_seeders:
-                seeders = replies[at]
-                at += 1
-        for index, puts in leecher_notes:
-            if replies[at] == 1:
-                self._changed(index, _LEECHER, puts)
-            at += 1
-        if sample is None:
-            leecher_count = replies[at]
-            at += 1
-            if reads_leechers:
-                leechers = replies[at]
-                at += 1
-        if len(indexes) > 1 and len(self._late) > late:
-            # What a later announce of the same peer in this batch says, holds.
-            last = {self._announce(index).peer: index for index in indexes}
-            self._late[late:] = [index for index in self._late[late:] if last[self._announce(index).peer] == index]
-        if replies.failed:
-            for reply in replies[begin:at]:
-                if isinstance(reply, ReplyError):
-                    for index in indexes:
-                        self.results[index] = store_error(reply)
-                    return at
+    def _register(self, family: int, digits: bytes, places: list[int], registrations: list[Registration]) -> None:
+        for role in Role:
+            announces = [place for place in places if self._announce(place).role is role]
+            if announces:
+                registrations.append(Registration(family, role, digits, announces))
+
+    def _reads(self, swarm: SwarmPlan) -> bool:
+        """Whether the announces of a swarm are answered from a read that follows their writes, and not from its
+        sample; how many peers of each role are asked for."""
+        sample = self._samples.find(swarm.family, swarm.info_hash)
         if sample is not None:
-            for index in indexes:
-                self.results[index] = from_sample(sample, self._announce(index), self._draw)
-            return at
-        size = seeder_count + leecher_count
-        if size >= LARGE_SWARM:
-            self._samples.note(swarm, self._now)
-            if renews:
-                self._samples.renew(swarm, (seeder_count, leecher_count), (seeders, leechers), self._now)
-        elif renews:
-            self._samples.forget(swarm)
-        chosen = self._chosen[swarm[0]]
-        for index in indexes:
-            operation = self._announce(index)
-            peers = choose(operation, seeders, leechers, self._draw) if operation.num_want else []
-            chosen.append((index, seeder_count, leecher_count, peers))
-        return at
+            if self._samples.renews(sample, self._now):
+                swarm.renewed, swarm.needs_leechers = sample, True
+                swarm.wants_seeders = swarm.wants_leechers = SAMPLE_PEERS
+                return True
+            if self._now < sample.until:
+                swarm.sample = sample
+                return False
+        spread = min(len(swarm.announces), _SPREAD)
+        swarm.wants_seeders *= spread
+        if swarm.wants_leechers:  # one more, since the announcer may be among them
+            swarm.wants_leechers = swarm.wants_leechers * spread + 1
+        return True
 
-    def _answer(self, family: int, chosen: list[tuple[int, int, int, list[bytes]]]) -> None:
-        """Results of announces, from (index, seeders, leechers, peer keys) of each."""
-        packed = compact_endpoints([peers for _, _, _, peers in chosen], family)
-        for (index, seeders, leechers, _), peers in zip(chosen, packed, strict=True):
-            shown = cut(peers, self._announce(index)) if peers else peers
-            self.results[index] = _new_tuple(AnnounceResult, (seeders, leechers, shown))
+    def _plan_registrations(self, family: int, registrations: list[Registration]) -> None:
+        if registrations:
+            planned = RegistrationsPlan(family, registrations, self._stamp_end)
+            self._registrations.append(planned)
+            self._pieces.append(planned)
 
-    def _changed(self, index: int, role: Role, put: bool) -> None:
-        operation = self._announce(index)
-        self.changes.append((_COUNTERS[operation.family, role], 1 if put else -1))
-        if put:
-            if operation.event is _NONE:
-                self._late.append(index)
-        elif operation.event is _COMPLETED and operation.role is _SEEDER:
-            self._graduated.append(index)
-
-    def _register(self, family: int, role: Role, hexadecimal: bytes) -> None:
-        packed = COMMANDS[family, role].register % (hexadecimal, self._stamp)
-        self._registrations.setdefault(family, []).append((role, packed))
-
-    def _read_registrations(
-        self, family: int, registrations: list[tuple[Role, bytes]], replies: Replies, at: int
-    ) -> int:
-        for role, _ in registrations:
-            if role is _SEEDER and replies[at] == 1:
-                self.changes.append((info_hash_counter(family), 1))
-            at += 1
-        return at
-
-    def _remember_stop(self, swarm: tuple[int, bytes], peer: bytes) -> None:
+    def _remember_stop(self, place: int, announce: AnnounceOperation) -> None:
         if self._stopped_milliseconds:
-            key = stopped_key(*swarm, peer)
+            key = stopped_key(announce.family, announce.info_hash, announce.peer)
             packed = command(b"SET", key, self._stamp, b"PX", self._stopped_milliseconds)
-            self._tombstones.append(Segment(key, packed, 1))
+            self._stops.append(Single(place, Segment(key, packed, 1)))
 
-    def _announce(self, index: int) -> AnnounceOperation:
-        return self._operations[index]  # type: ignore[return-value]  # only announces are in a swarm's indexes
+    def read_first(self, replies: Replies) -> None:
+        """Take the replies of the first round."""
+        take_all(self._pieces, replies)
+        for family, swarms in self._swarms.items():
+            if swarms:
+                planned = list(swarms.values())
+                for swarm in planned:
+                    self._note_changes(swarm)
+                self._answer(family, planned)
+                if replies.failed:
+                    self._refuse(planned)
+        self._read_registrations()
+        for scrape in self._scrapes:
+            self.results[scrape.announce] = scrape.rows if scrape.error is None else scrape.error
+
+    def _note_changes(self, swarm: SwarmPlan) -> None:
+        """Fields that were new or removed: what it means for the counters and the second round."""
+        seeders, leechers = swarm.seeders, swarm.leechers
+        begin = len(self._late)
+        if seeders is not None and seeders.changed is not None:
+            self._note_changes_of(_SEEDER, seeders.changed)
+        if leechers is not None and leechers.changed is not None:
+            self._note_changes_of(_LEECHER, leechers.changed)
+        if len(swarm.announces) > 1 and len(self._late) > begin:
+            # What a later announce of the same peer in this batch says, holds.
+            last = {self._announce(place).peer: place for place in swarm.announces}
+            self._late[begin:] = [place for place in self._late[begin:] if last[self._announce(place).peer] == place]
+
+    def _note_changes_of(self, role: Role, changed: list[int]) -> None:
+        for place in changed:
+            announce = self._announce(place)
+            put = announce.event is not _STOPPED and announce.role is role
+            self.changes.append((COMMANDS[announce.family, role].counter, 1 if put else -1))
+            if put:
+                if announce.event is _NONE:
+                    self._late.append(place)
+            elif announce.event is _COMPLETED and announce.role is _SEEDER:
+                key = downloads_key(announce.family, announce.info_hash)
+                packed = command(b"HINCRBY", key, announce.info_hash, b"1")
+                self._downloads.append(Single(place, Segment(key, packed, 1)))
+
+    def _answer(self, family: int, swarms: list[SwarmPlan]) -> None:
+        """Results of the announces of some swarms of one family."""
+        fields: list[bytes] = []
+        for swarm in swarms:
+            swarm.collect(fields)
+        packed = pack_endpoints(fields, family)
+        if fields and not packed:
+            for swarm in swarms:
+                swarm.leave_out_foreign(PEER_KEY_BYTES[family])
+            self._answer(family, swarms)
+            return
+        width, begin = COMPACT_BYTES[family], 0
+        for swarm in swarms:
+            sample = swarm.sample
+            if sample is not None:
+                self._answer_from(swarm, sample.seeders, sample.leechers, sample.pools)
+                continue
+            seeders, leechers = swarm.seeders_collected, swarm.leechers_collected
+            pools = NO_POOLS
+            if seeders or leechers:
+                end = begin + (seeders + leechers) * width
+                pools = make_pools(packed[begin:end], seeders, leechers, family)
+                begin = end
+            self._answer_from_read(swarm, pools)
+
+    def _answer_from_read(self, swarm: SwarmPlan, pools: Pools) -> None:
+        assert swarm.seeders is not None
+        assert swarm.leechers is not None
+        seeders, leechers = swarm.seeders.count, swarm.leechers.count
+        if seeders + leechers >= LARGE_SWARM:
+            self._samples.note(swarm.family, swarm.info_hash, self._now)
+            if swarm.renewed is not None:
+                self._samples.keep(swarm.renewed, seeders, leechers, pools, self._now)
+        elif swarm.renewed is not None:
+            self._samples.forget(swarm.family, swarm.info_hash)
+        self._answer_from(swarm, seeders, leechers, pools)
+
+    def _answer_from(self, swarm: SwarmPlan, seeders: int, leechers: int, pools: Pools) -> None:
+        operations, results, draw = self._operations, self.results, self._draw
+        for place in swarm.announces:
+            announce = operations[place]
+            assert isinstance(announce, AnnounceOperation)
+            peers = choose(announce, pools, draw) if announce.num_want else b""
+            results[place] = AnnounceResult(seeders, leechers, peers)
+
+    def _refuse(self, swarms: list[SwarmPlan]) -> None:
+        """The errors of swarms in place of their answers."""
+        for swarm in swarms:
+            error = swarm.error()
+            if error is not None:
+                for place in swarm.announces:
+                    self.results[place] = error
+
+    def _read_registrations(self) -> None:
+        for planned in self._registrations:
+            if planned.new_seeded:
+                self.changes.append((info_hash_counter(planned.family), planned.new_seeded))
+            for registration, error in planned.failed:
+                for place in registration.announces:
+                    self.results[place] = error
+
+    def _announce(self, place: int) -> AnnounceOperation:
+        operation = self._operations[place]
+        assert isinstance(operation, AnnounceOperation)
+        return operation
 
     # ------------------------------------------------------------------------------------ the second round
 
     def second_round(self) -> list[Segment]:
         """What the replies showed to be missing: leaving the other role, registering the swarm, a download."""
-        self._registrations.clear()
-        segments: list[Segment] = []
-        for index in self._late:
-            family, info_hash, peer, role, _, _ = self._announce(index)
+        pieces: list[Piece] = []
+        self._pieces = pieces
+        self._registrations = []
+        registrations: dict[int, list[Registration]] = {family: [] for family in FAMILIES}
+        for place in self._late:
+            announce = self._announce(place)
+            family, role, info_hash = announce.family, announce.role, announce.info_hash
             # Not if newer: a `completed` of the same peer may have overtaken this round.
-            segments.append(drop_older(swarm_key(family, _OTHER[role], info_hash), peer, self._stamp))
-            self._register(family, role, info_hash.hex().encode())
-        for family, registrations in self._registrations.items():
-            segments.append(_joined(group(family), [packed for _, packed in registrations]))
-        for index in self._graduated:
-            family, info_hash = self._announce(index)[:2]
-            key = downloads_key(family, info_hash)
-            segments.append(Segment(key, command(b"HINCRBY", key, info_hash, b"1"), 1))
-        return segments
+            drop = scripts.drop_older(swarm_key(family, _OTHER[role], info_hash), announce.peer, self._stamp)
+            self._moves.append(Single(place, drop))
+            hexadecimal = info_hash.hex().encode()
+            registrations[family].append(Registration(family, role, hexadecimal, [place]))
+        pieces += self._moves
+        for family, names in registrations.items():
+            self._plan_registrations(family, names)
+        pieces += self._downloads
+        return [*pieces]
 
     def read_second(self, replies: Replies) -> None:
         """Take the replies of the second round."""
-        at = 0
-        for index in self._late:
-            if replies[at] == 1:
-                self._left_other_role(index)
-            at += 1
-        for family, registrations in self._registrations.items():
-            at = self._read_registrations(family, registrations, replies, at)
-        if replies.failed:
-            error = next(store_error(reply) for reply in replies if isinstance(reply, ReplyError))
-            for index in (*self._late, *self._graduated):
-                self.results[index] = error
+        take_all(self._pieces, replies)
+        for move in self._moves:
+            if isinstance(move.reply, ReplyError):
+                self.results[move.announce] = store_error(move.reply)
+            elif move.reply == 1:
+                self._left_other_role(move.announce)
+        self._read_registrations()
+        for download in self._downloads:
+            if isinstance(download.reply, ReplyError):
+                self.results[download.announce] = store_error(download.reply)
 
-    def _left_other_role(self, index: int) -> None:
-        operation, result = self._announce(index), self.results[index]
-        other = _OTHER[operation.role]
-        self.changes.append((_COUNTERS[operation.family, other], -1))
+    def _left_other_role(self, place: int) -> None:
+        announce, result = self._announce(place), self.results[place]
+        other = _OTHER[announce.role]
+        self.changes.append((COMMANDS[announce.family, other].counter, -1))
         if isinstance(result, AnnounceResult):
-            seeders, leechers, peers = result
+            seeders, leechers = result.seeders, result.leechers
             if other is _SEEDER:
                 seeders = max(seeders - 1, 0)
             else:
                 leechers = max(leechers - 1, 0)
-            self.results[index] = AnnounceResult(seeders, leechers, peers)
-
-
-def _joined(key: bytes, packed: list[bytes]) -> Segment:
-    """Commands on one key, a reply each."""
-    return Segment(key, b"".join(packed), len(packed))
-
-
-def _scrape_segments(scrape: ScrapeOperation) -> Iterator[Segment]:
-    """Three reads for each info hash: seeders, downloads, leechers."""
-    family, info_hashes = scrape
-    seeder, leecher = _PAIRS[family]
-    downloads_key, downloads = DOWNLOADS[family]
-    for info_hash in info_hashes:
-        hexadecimal = info_hash.hex().encode()
-        shard = hexadecimal[:4]
-        yield _new_tuple(Segment, (seeder.key % hexadecimal, seeder.size % hexadecimal, 1))
-        yield _new_tuple(Segment, (downloads_key % shard, downloads % (shard, info_hash), 1))
-        yield _new_tuple(Segment, (leecher.key % hexadecimal, leecher.size % hexadecimal, 1))
-
-
-def _stats(replies: list[Any]) -> Result | StoreError:
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            return store_error(reply)
-    return [
-        _new_tuple(SwarmStats, (seeders, parse_count(downloads) if downloads else 0, leechers))
-        for seeders, downloads, leechers in zip(replies[::3], replies[1::3], replies[2::3], strict=True)
-    ]
+            self.results[place] = AnnounceResult(seeders, leechers, result.peers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from udptracker.redis.topology import Segment, segment
+from udptracker.redis.segment import Segment, segment
 
 _DROP_OLDER: Final = """\
 local at = redis.call('HGET', KEYS[1], ARGV[1])

@@ -12,11 +12,13 @@ from hiredis import ReplyError
 
 from udptracker.core.swarm import FAMILIES, Operation, Result, Role, StoreError, StoreUnavailable, Totals
 from udptracker.redis.link import Replies
-from udptracker.redis.topology import Segment, Topology, segment
+from udptracker.redis.segment import Segment, segment
+from udptracker.redis.topology import Topology
 from udptracker.storage.base import ReapReport
 from udptracker.storage.redis.errors import store_error
 from udptracker.storage.redis.layout import PING, info_hash_counter, parse_count, peers_counter, sum_changes
 from udptracker.storage.redis.reap import Walk
+from udptracker.storage.redis.registry import Registry
 from udptracker.storage.redis.replay import Replay
 from udptracker.storage.redis.rounds import Batch
 from udptracker.storage.redis.samples import Samples
@@ -48,6 +50,7 @@ class RedisStore(ReplayableStore):
         self._topology = topology
         self._draw = draw
         self._samples = Samples(int(sample_ttl * _SECOND), draw)
+        self._registry = Registry()
         self._stopped_milliseconds = int(remember_stops * 1000)
         self._offset = time.time_ns() - time.monotonic_ns()
         self._changes: list[tuple[bytes, int]] = []
@@ -115,7 +118,7 @@ class RedisStore(ReplayableStore):
         await self._topology.close()
 
     async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
-        planned = Batch(batch, self.now(), self._draw, self._samples, self._stopped_milliseconds)
+        planned = Batch(batch, self.now(), self._draw, self._samples, self._registry, self._stopped_milliseconds)
         segments = planned.first_round()
         segments += self._take_changes()
         replies = await self._topology.send(segments)
