@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import pytest
 from hiredis import ReplyError
 
 from tests.conftest import StoreServers
+from tests.redis.servers import linked, listening
 from tests.storage.contract import SEEDER, STARTED, announce, ask
 from tests.support.servers import StoreServer
 from tests.support.stores import SHORT, make_redis_store, redis_store
-from tests.support.waiting import PATIENCE, free_port
+from tests.support.waiting import PATIENCE
 from udptracker.core.swarm import StoreError, StoreUnavailable
 from udptracker.redis.greeting import connect
-from udptracker.redis.link import Link, Timeouts
+from udptracker.redis.link import Timeouts
 from udptracker.redis.url import parse_broker
 from udptracker.storage.redis.layout import command
 from udptracker.storage.redis.store import RedisStore
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def linked(port: int, timeouts: Timeouts = SHORT) -> AsyncIterator[Link]:
-    """A link to a server of 127.0.0.1, gone at the end."""
-    link = await connect(parse_broker(f"redis://127.0.0.1:{port}"), "127.0.0.1", port, timeouts)
-    try:
-        yield link
-    finally:
-        link.abort("the test is over")
-        await link.lost
-
-
-@asynccontextmanager
-async def listening(serve: Serve) -> AsyncIterator[int]:
-    """The port of a server that is not Redis."""
-    port = free_port()
-    listener = await asyncio.start_server(serve, "127.0.0.1", port)
-    try:
-        yield port
-    finally:
-        listener.close()
 
 
 async def until_served(store: RedisStore) -> None:

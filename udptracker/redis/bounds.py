@@ -51,12 +51,14 @@ class Bounds:
         done = 0
         for found in _LONG_ARRAY.finditer(data):
             at, end = found.span()
+            if at > 1 and data[at - 2 : at] != b"\r\n":
+                continue  # in the middle of a text
             yield from _pieces(data, done, at)
             done = at
             if end == len(data) and end - at < _LONGEST_HEADER:
                 self._held = data[at:]
                 return
-            # A header if all before it is read. Otherwise the reader is in the middle of a text, and this is of it.
+            # A header if all before it is read. Otherwise the reader waits for the rest of a text, and this is of it.
             if found[1] is not None and not unread():
                 self._count(int(found[1]))
         yield from _pieces(data, done, len(data))
