@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from functools import partial
+from typing import cast
 
 import pytest
 
@@ -101,6 +103,49 @@ async def test_a_slot_that_moves_is_followed(cluster: StoreCluster, clock: Clock
         assert client.hkeys(key) == [peer_of(1)]
 
 
+async def test_a_slot_that_moves_to_a_node_without_slots_is_followed(store_servers: StoreServers, clock: Clock) -> None:
+    """It is connected to at the first word of it, kept while its slot moves, and never taken for another server."""
+    cluster = await asyncio.to_thread(StoreCluster, store_servers, 2)
+    target = await asyncio.to_thread(cluster.join)
+    key = swarm_key(IPV4, SEEDER, hash_of(1))
+    everything = [announce(n, SEEDER, NONE, info_hash=n) for n in range(10)]
+    async with redis_store(cluster.url, clock) as store:
+        await ask_all(store, everything)
+        connections = store.connections
+        await asyncio.to_thread(cluster.begin_move, key, target)
+        until = asyncio.get_running_loop().time() + 1.5
+        while asyncio.get_running_loop().time() < until:  # several times as long as a map is kept that is stale
+            assert await ask_all(store, everything) == [AnnounceResult(1, 0, b"")] * 10
+            await asyncio.sleep(0.05)
+        visitors = _visitors(target)
+        await asyncio.to_thread(cluster.finish_move, key, target)
+        for _ in range(10):
+            assert await ask_all(store, everything) == [AnnounceResult(1, 0, b"")] * 10
+            await asyncio.sleep(0.05)
+        assert _visitors(target) == visitors != set()
+        assert store.connections == connections
+
+
+@pytest.mark.parametrize("endpoint", ["unknown-endpoint", "hostname"])
+async def test_answers_without_a_host_mean_the_one_that_was_asked(
+    store_servers: StoreServers, clock: Clock, endpoint: str
+) -> None:
+    """A server that is not to tell its host says `MOVED 1234 :6381`; one that does not know its name, `?:6381`."""
+    arguments = ("--cluster-preferred-endpoint-type", endpoint)
+    cluster = await asyncio.to_thread(partial(StoreCluster, store_servers, arguments=arguments))
+    key = swarm_key(IPV4, SEEDER, hash_of(1))
+    source = cluster.owner(key)
+    target = next(server for server in cluster.masters if server is not source)
+    everything = [announce(n, SEEDER, NONE, info_hash=n) for n in range(40)]
+    async with redis_store(f"redis+cluster://127.0.0.1:{cluster.masters[0].port}", clock) as store:
+        assert await ask_all(store, everything) == [AnnounceResult(1, 0, b"")] * 40
+        await asyncio.to_thread(cluster.begin_move, key, target)
+        if endpoint == "unknown-endpoint":  # ASK ?:6381 leads nowhere: the map does not tell where a slot will be
+            assert await ask_all(store, everything) == [AnnounceResult(1, 0, b"")] * 40
+        await asyncio.to_thread(cluster.finish_move, key, target)
+        assert await ask_all(store, everything) == [AnnounceResult(1, 0, b"")] * 40
+
+
 async def test_a_lost_node_is_replaced_by_its_replica(store_servers: StoreServers, clock: Clock) -> None:
     cluster = await asyncio.to_thread(StoreCluster, store_servers, replicas=True)
     everything = [announce(n, SEEDER, NONE, info_hash=n) for n in range(60)]
@@ -117,6 +162,13 @@ async def test_a_lost_node_is_replaced_by_its_replica(store_servers: StoreServer
         assert rows == [SwarmStats(1, 0, 0)] * 60
         assert await ask_all(store, everything) == [AnnounceResult(1, 0, b"")] * 60
         assert await store.check() != before
+
+
+def _visitors(server: StoreServer) -> set[str]:
+    """Where each client of a server has come from, but for the one that asks."""
+    with server.client() as client:
+        clients = cast(list[dict[str, str]], client.client_list())
+    return {each["addr"] for each in clients if not each["cmd"].startswith("client")}
 
 
 async def _until_answered(store: PeerStore, swarms: int) -> ScrapeResult:

@@ -20,11 +20,21 @@ class StoreCluster:
 
     Args:
         start: starts a server with these arguments and ends it with the test.
+        arguments: more of each server's command line.
     """
 
-    def __init__(self, start: Callable[..., StoreServer], masters: int = 3, *, replicas: bool = False) -> None:
-        self.masters = [start(_ARGUMENTS) for _ in range(masters)]
-        self.replicas = [start(_ARGUMENTS) for _ in range(masters if replicas else 0)]
+    def __init__(
+        self,
+        start: Callable[..., StoreServer],
+        masters: int = 3,
+        *,
+        replicas: bool = False,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self._start = start
+        self._arguments = (*_ARGUMENTS, *arguments)
+        self.masters = [start(self._arguments) for _ in range(masters)]
+        self.replicas = [start(self._arguments) for _ in range(masters if replicas else 0)]
         self._form()
 
     @property
@@ -48,6 +58,16 @@ class StoreCluster:
     def owner(self, key: bytes) -> StoreServer:
         """The master that holds a key's slot."""
         return next(server for server in self.masters if _slot(server, key) in _own_slots(server))
+
+    def join(self) -> StoreServer:
+        """One more master, which has no slots yet."""
+        server = self._start(self._arguments)
+        _call(self.masters[0], "CLUSTER", "MEET", "127.0.0.1", server.port)
+        self.masters.append(server)
+        everyone = (*self.masters, *self.replicas)
+        _wait_for_each(everyone, lambda each: _knows(each, len(everyone)), "to know the cluster")
+        _wait_for_each(everyone, _is_ok, "to find the cluster whole")
+        return server
 
     def begin_move(self, key: bytes, target: StoreServer) -> None:
         """Put a key's slot between its owner and `target`, with its keys on `target` already: clients are told ASK."""
