@@ -8,7 +8,7 @@ from typing import Final
 
 from bench.cores import pinned
 from bench.trackers import Running
-from udptracker.client.cli import NoAnswer, TrackerClient, TrackerRefused
+from udptracker.client.conversation import NoAnswer, TrackerClient, TrackerRefused
 from udptracker.core.wire import AnnounceRequest, Event
 from udptracker.load import InfoHashes, Interval, LoadError, LoadOptions, cpu, run
 

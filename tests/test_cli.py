@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import yaml
 from tests.conftest import Daemons
 from tests.support.daemon import Daemon
 from tests.support.waiting import PATIENCE, eventually, free_port
-from udptracker import __version__
+from udptracker import __version__, build
 
 REPOSITORY: Final = Path(__file__).parents[1]
 
@@ -42,10 +43,34 @@ def refused(*arguments: str | Path, **environment: str) -> list[str]:
 
 
 def test_version_and_help() -> None:
-    assert udptracker("--version").stdout == f"udptracker {__version__}\n"
+    for flag in ("--version", "-V"):
+        assert udptracker(flag).stdout == f"udptracker {__version__} ({build.kind()})\n"
     text = udptracker("--help").stdout
     for command in ("serve", "check", "announce", "scrape", "load"):
         assert f"\n    {command} " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needless"),
+    [
+        (("--version",), {"pydantic", "yaml", "rich", "uvloop", "redis", "prometheus_client"}),
+        (("scrape", "--help"), {"pydantic", "yaml", "rich", "uvloop", "redis", "prometheus_client"}),
+        (("check", "configs/minimal.yaml"), {"uvloop", "prometheus_client", "rich", "hiredis"}),
+    ],
+    ids=["version", "scrape", "check"],
+)
+def test_a_command_loads_what_it_runs(arguments: tuple[str, ...], needless: set[str]) -> None:
+    program = f"""if True:
+        import sys
+        from udptracker.cli import main
+        try:
+            main({arguments!r})
+        finally:
+            print(*sys.modules, file=sys.stderr)
+    """
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=PATIENCE)
+    assert set(done.stderr.split()) & needless == set()
 
 
 def test_an_unknown_command_is_refused() -> None:
@@ -122,6 +147,7 @@ def test_serve_says_where_it_listens_and_what_it_stores_in(daemons: Daemons) -> 
     daemon.stop()
     # Each line is time, level, message: the date and the time are two words.
     assert [line.split(" ", 2)[2] for line in daemon.log.splitlines()] == [
+        f"INFO udptracker {__version__} ({build.kind()}) on Python {platform.python_version()}",
         "WARNING udptracker.http: announces over HTTP are not served, only those over UDP",
         f"INFO metrics on http://127.0.0.1:{daemon.metrics_port}/metrics",
         f"INFO listening on udp 127.0.0.1:{daemon.port}",

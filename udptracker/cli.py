@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from udptracker import __version__, config
-from udptracker.client import cli as client
-from udptracker.load import cli as load
-from udptracker.observe import logs
-from udptracker.service import app
+from udptracker import build
+from udptracker.core.text import printable
+
+if TYPE_CHECKING:
+    from udptracker import config
 
 log = logging.getLogger(__name__)
+
+Commands = argparse._SubParsersAction  # what `add_subparsers` returns; argparse has no public name for it
 
 _BAD_USAGE: Final = 2
 _BROKER: Final = "storage.config.redis_broker"
@@ -33,10 +36,9 @@ _FLAGS: Final = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "-V", "--version")):
         given.insert(0, "serve")
-    parsed = parser.parse_args(given)
+    parsed = parser(given[0]).parse_args(given)
     run: Callable[[argparse.Namespace], int] = parsed.run
     try:
         sys.exit(run(parsed))
@@ -44,12 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser(command: str = "") -> argparse.ArgumentParser:
+    """The whole command line; of a command that is named, only that one, so that no other's code is loaded."""
     parser = argparse.ArgumentParser(
         prog="udptracker", description="A UDP BitTorrent tracker whose swarms live in Redis. Without a command: serve."
     )
-    parser.add_argument("--version", action="version", version=f"udptracker {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=build.describe())
+    if command in ("-V", "--version"):
+        return parser
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for register in dict.fromkeys([_COMMANDS[command]] if command in _COMMANDS else _COMMANDS.values()):
+        register(commands)
+    return parser
+
+
+def _register_serve(commands: Commands[argparse.ArgumentParser]) -> None:
+    from udptracker.observe import logs
+
     serve = commands.add_parser("serve", help="run the tracker")
     serve.add_argument("--config", metavar="FILE", type=Path, help="YAML, see configs/; without one the defaults hold")
     serve.add_argument("--listen", metavar="ADDR", action="append", help="udp address, repeatable; replaces udp.addr")
@@ -58,36 +71,66 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--workers", metavar="N", help="processes that share the ports, on Redis")
     serve.add_argument("--log-level", metavar="LEVEL", help=", ".join(logs.LEVELS))
     serve.set_defaults(run=_serve)
+
+
+def _register_check(commands: Commands[argparse.ArgumentParser]) -> None:
     check = commands.add_parser("check", help="print the effective configuration, or every fault of a file")
     check.add_argument("file", metavar="FILE", type=Path)
     check.set_defaults(run=_check)
-    client.register(commands)
-    load.register(commands)
-    return parser
+
+
+def _register_client(commands: Commands[argparse.ArgumentParser]) -> None:
+    from udptracker.client import cli
+
+    cli.register(commands)
+
+
+def _register_load(commands: Commands[argparse.ArgumentParser]) -> None:
+    from udptracker.load import cli
+
+    cli.register(commands)
+
+
+_COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]]] = {
+    "serve": _register_serve,
+    "check": _register_check,
+    "announce": _register_client,
+    "scrape": _register_client,
+    "load": _register_load,
+}
+"""Each command, and what puts it and its kin on the command line."""
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from udptracker.observe import logs
+    from udptracker.service import app
+
     loaded = _loaded(arguments.config, _overrides(arguments))
     if loaded is None:
         return _BAD_USAGE
     logs.configure(loaded.settings.log_level)
+    log.info("%s on Python %s", build.describe(), platform.python_version())
     for warning in loaded.warnings:
         log.warning("%s", warning)
     return app.serve(loaded.settings)
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from udptracker import config
+
     loaded = _loaded(arguments.file, {})
     if loaded is None:
         return _BAD_USAGE
     for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     print(config.dump(loaded.settings), end="")
     return 0
 
 
 def _loaded(path: Path | None, overrides: Mapping[str, Any]) -> config.Loaded | None:
     """The configuration, or None after a line for each fault on standard error."""
+    from udptracker import config
+
     try:
         if path is None:
             return config.from_tree({}, config.ROOTS[0], os.environ, overrides)
@@ -96,7 +139,7 @@ def _loaded(path: Path | None, overrides: Mapping[str, Any]) -> config.Loaded | 
         for fault in error.faults:
             print(_by_flag(fault, overrides), file=sys.stderr)
     except OSError as error:
-        print(f"{path}: {error.strerror}", file=sys.stderr)
+        print(printable(f"{path}: {error.strerror}"), file=sys.stderr)
     return None
 
 
@@ -115,6 +158,8 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _by_flag(fault: config.Fault, overrides: Mapping[str, Any]) -> config.Fault:
     """The fault by the name of the flag that brought it, if one did."""
+    from udptracker import config
+
     _, _, path = fault.path.partition(".")
     for key in overrides.keys() & _FLAGS.keys():
         if path == key or path.startswith(f"{key}."):

@@ -114,7 +114,23 @@ def test_peers_that_expire_before_they_come_back_are_told() -> None:
     (warning,) = tree(expiring).warnings
     assert warning.startswith("udptracker.storage.config.peer_lifetime")
     assert not tree(expiring | {"announce_interval": "15m"}).warnings
+    assert tree(expiring | {"announce_interval": "16m"}).warnings
+    assert tree(expiring | {"announce_interval": "15m", "interval_jitter": "1m"}).warnings
     assert tree(expiring | {"announce_interval": "15m", "interval_jitter": "2m"}).warnings
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "told"), [("5m", "libtorrent"), ("301s", "rTorrent"), ("10m", "rTorrent"), ("601s", "")]
+)
+def test_peers_of_clients_that_never_come_back_so_soon_are_told_of(lifetime: str, told: str) -> None:
+    body = {"announce_interval": "1m", "storage": {"config": {"peer_lifetime": lifetime}}}
+    warnings = tree(body).warnings
+    assert [told in warning for warning in warnings] == [True] * bool(told)
+
+
+def test_the_defaults_keep_a_margin() -> None:
+    for store in (MemorySettings(), RedisSettings()):
+        assert store.peer_lifetime >= Settings().announce_interval + 60
 
 
 def test_overrides_stand_in_place_of_the_file(tmp_path: Path) -> None:
@@ -158,6 +174,16 @@ def test_overrides_hide_no_fault_of_the_file(body: Any) -> None:
         ("udptracker: !!python/object:os.system {}", "expected YAML"),
         ("udptracker:\n  announce_interval: 0x" + "f" * 5000, "found a huge number"),
         ("udptracker: " + "[" * 5000, "expected YAML"),
+        ("udptracker: {", "found expected the node content, but found '<stream end>' at line 1, column 14"),
+        ("udptracker: [a", "found expected ',' or ']', but got '<stream end>' at line 1, column 15, expected YAML"),
+        ("udptracker: \x1b", "found a character that cannot be read at position 12, expected YAML"),
+        ("udptracker:\n  workers: !!int x", "found what is no int at line 2, column 12, expected YAML"),
+        ("udptracker: &a {x: *a}", "found an alias within what it stands for at line 1, column 13"),
+        ("udptracker: {workers: " + "1:" * 10_000 + "1}", "found '1:1:1:"),
+        ("#" * 2**18 + "\n", "found more than 262144 bytes"),
+        (r'udptracker: {"\e[31m": 1}', r"udptracker.\x1b[31m: found an unknown key"),
+        (r'udptracker: {workers: "\e[31m"}', r"found '\x1b[31m'"),
+        (r'"\e[31m": 1', r"found '\x1b[31m'"),
     ],
 )
 def test_a_file_that_is_no_configuration(text: str, told: str) -> None:
@@ -167,6 +193,28 @@ def test_a_file_that_is_no_configuration(text: str, told: str) -> None:
 def test_a_merged_mapping_is_no_key_a_second_time() -> None:
     text = "udptracker: {storage: &s {name: memory}, udp: {<<: {max_numwant: 60}, max_numwant: 70}}"
     assert parse(text, {}).settings.udp.max_numwant == 70
+
+
+@pytest.mark.parametrize("level", ["[{}]", "{{<<: [{}]}}", "{{{}}}"], ids=["lists", "merges", "mappings"])
+def test_aliases_that_explode_are_refused(level: str) -> None:
+    """Written out it is 9 ** 20 values: nothing may so much as walk over them."""
+    text = "udptracker:\n  k0: &a0 {x: 1}\n"
+    for n in range(1, 21):
+        inner = [f"*a{n - 1}"] * 9
+        items = [f"k{i}: {alias}" for i, alias in enumerate(inner)] if level == "{{{}}}" else inner
+        text += f"  k{n}: &a{n} {level.format(', '.join(items))}\n"
+    assert "aliases that repeat more than 10000 values" in text_fault(text)
+
+
+def test_an_alias_may_be_used() -> None:
+    assert parse(
+        "udptracker: {announce_interval: &i 20m, min_announce_interval: *i}", {}
+    ).settings == Settings.model_validate({"announce_interval": "20m", "min_announce_interval": "20m"})
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="more than 262144 bytes"):
+        load(Path("/dev/zero"))
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.binary()

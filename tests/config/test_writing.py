@@ -25,6 +25,15 @@ def test_what_is_written_reads_as_the_same_settings() -> None:
     assert parse(dump(before), {}).settings == before
 
 
+def test_durations_are_written_as_in_a_file() -> None:
+    assert "\n  interval_jitter: 0s\n" in dump(settings())
+
+
+def test_what_is_written_is_printable() -> None:
+    body = {"udp": {"addr": ["\x1bc\u202e:1"]}}
+    assert dump(settings(**body)).replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

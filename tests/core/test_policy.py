@@ -67,5 +67,62 @@ class TestAnnouncedAddress:
     def test_zeros_and_the_other_family_are_not(self, source: bytes, field: bytes) -> None:
         assert announced_address(source, field) == source
 
+    @pytest.mark.parametrize(
+        "field",
+        [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.255.255",
+            "169.254.0.1",
+            "169.254.255.255",
+            "224.0.0.1",
+            "239.255.255.250",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:198.51.100.7",
+            "::198.51.100.7",
+            "fe80::1",
+            "febf:ffff::1",
+            "ff02::1",
+            "ff0e::c",
+        ],
+    )
+    def test_what_is_no_address_of_one_host_for_all_is_not_believed(self, field: str) -> None:
+        packed = ip_address(field).packed
+        source = V4 if len(packed) == 4 else V6
+        assert announced_address(source, packed) == source
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            "1.0.0.1",
+            "126.255.255.255",
+            "128.0.0.1",
+            "169.253.0.1",
+            "169.255.0.1",
+            "223.255.255.255",
+            "10.0.0.1",
+            "0:0:0:0:1::",
+            "1::",
+            "64:ff9b::1",
+            "fd00::1",
+            "fec0::1",
+            "feff::1",
+        ],
+    )
+    def test_their_neighbours_are(self, field: str) -> None:
+        packed = ip_address(field).packed
+        assert announced_address(V4 if len(packed) == 4 else V6, packed) == packed
+
+    @given(st.integers(0, 2**32 - 1) | st.integers(0, 2**128 - 1))
+    def test_whatever_is_believed_is_no_such_address(self, number: int) -> None:
+        address = ip_address(number)
+        believed = announced_address(V4 if address.version == 4 else V6, address.packed) == address.packed
+        if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
+            assert not believed
+
     def test_an_ipv4_mapped_field_is_of_the_other_family(self) -> None:
         assert announced_address(V6, ip_address("::ffff:198.51.100.7").packed) == V6

@@ -48,5 +48,23 @@ def test_the_time_comes_first() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ERROR error line", line)
 
 
+def test_a_strangers_words_are_one_printable_line() -> None:
+    program = """if True:
+        import logging
+        from udptracker.observe import logs
+        logs.configure("info")
+        try:
+            raise ValueError("\\x1b[31m\\x9b")
+        except ValueError as error:
+            logging.error("it says %s", "\\x1b]0;owned\\x07\\n")
+            logging.exception("failed")
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30.0, check=True)
+    first, *lines = ended.stderr.splitlines()
+    assert first.endswith(r"ERROR it says \x1b]0;owned\x07\n")
+    assert lines[-1] == r"ValueError: \x1b[31m\x9b"
+    assert all(line.isprintable() for line in lines)
+
+
 def test_a_prefix_tells_who_speaks() -> None:
     assert said("error", "worker 1: ", journal=True) == ["ERROR worker 1: error line"]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from udptracker import __version__
+from udptracker import __version__, build
 from udptracker.core import reasons
 from udptracker.core.counters import ANSWER_NAMES, Counters
 from udptracker.core.wire import Action
@@ -103,7 +103,7 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("leechers", family="ipv6"): 66,
         key("kernel_drops_total"): 71,
         key("workers"): 1,
-        key("build_info", version=__version__, python=platform.python_version()): 1,
+        key("build_info", version=__version__, python=platform.python_version(), build=build.kind()): 1,
     }
     ours = {
         sample: value

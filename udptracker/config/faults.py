@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from udptracker.config.settings import Part
+from udptracker.core.text import printable
 
 HIDDEN: Final = "(hidden)"
 _SECRET_KEYS: Final = ("private_key", "redis_broker")
@@ -33,7 +34,7 @@ class Fault:
 
     def __str__(self) -> str:
         path = " ".join(self.path.split())  # a key may hold a line break, a fault is one line
-        return f"{path}: found {self.found}, expected {self.expected}"
+        return printable(f"{path}: found {self.found}, expected {self.expected}")
 
 
 class ConfigError(Exception):

@@ -8,20 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
-from udptracker.config.faults import HIDDEN, ConfigError, Fault, faults_of, nearest, shown
+from udptracker.config.faults import ConfigError, Fault, faults_of, nearest, shown
 from udptracker.config.settings import STORES, Part, Settings
+from udptracker.config.yaml import FILE, MOST_BYTES, read_yaml
 
 ROOTS: Final = ("udptracker", "chihaya")
 """Names of the root key: ours and, for a file written for it, chihaya's."""
 
-_FILE: Final = "(the file)"
 _PLACEHOLDER_KEY: Final = "paste a random string here that will be used to hmac connection IDs"
 _RESTRICTING_HOOKS: Final = ("jwt", "client approval", "torrent approval")
+_LIBTORRENT_EARLIEST: Final = 300.0
+_RTORRENT_EARLIEST: Final = 600.0
+"""Seconds before which these clients do not announce again unless they want more peers, whatever a tracker says:
+`min_announce_interval` of libtorrent's settings, and the clamp in rakshasa/libtorrent's `set_normal_interval`."""
 _INTERVAL_HOOK: Final = "interval variation"
-_MERGE: Final = "tag:yaml.org,2002:merge"
 
 P = TypeVar("P", bound=Part)
 
@@ -40,7 +42,8 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Loaded:
         ConfigError: with every fault.
         OSError: the file cannot be read.
     """
-    return parse(path.read_bytes(), os.environ, overrides)
+    with path.open("rb") as file:
+        return parse(file.read(MOST_BYTES + 1), os.environ, overrides)
 
 
 def parse(text: str | bytes, environment: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Loaded:
@@ -49,15 +52,12 @@ def parse(text: str | bytes, environment: Mapping[str, str], overrides: Mapping[
     Raises:
         ConfigError: with every fault.
     """
-    try:
-        document = yaml.load(text, _Loader)
-    except Exception as error:  # PyYAML's constructors let through whatever they stumble on
-        raise ConfigError([_not_yaml(error)]) from None
+    document = read_yaml(text)
     if not isinstance(document, dict):
-        raise ConfigError([Fault(_FILE, "no mapping", f"one root key, {' or '.join(ROOTS)}")])
+        raise ConfigError([Fault(FILE, "no mapping", f"one root key, {' or '.join(ROOTS)}")])
     if len(document) != 1 or next(iter(document)) not in ROOTS:
         found = ", ".join(map(repr, document)) or "no key"
-        raise ConfigError([Fault(_FILE, found, f"one root key, {' or '.join(ROOTS)}")])
+        raise ConfigError([Fault(FILE, found, f"one root key, {' or '.join(ROOTS)}")])
     ((root, body),) = document.items()
     return from_tree({} if body is None else body, root, environment, overrides)
 
@@ -87,43 +87,6 @@ def from_tree(
     if faults or settings is None:
         raise ConfigError(faults)
     return Loaded(settings, tuple(warnings))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose keys are texts, none of which stands twice in one mapping."""
-
-
-class _KeyFault(yaml.MarkedYAMLError):
-    """A key that is refused."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen = set()
-    for key_node, _ in node.value:
-        if key_node.tag == _MERGE:
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise _KeyFault(problem=f"the key {key!r}, which is no text", problem_mark=key_node.start_mark)
-        if key in seen:
-            raise _KeyFault(problem=f"the key {key!r} a second time", problem_mark=key_node.start_mark)
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def _not_yaml(error: Exception) -> Fault:
-    """What PyYAML says, without the lines it quotes: a secret may stand in them."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None:
-        return Fault(_FILE, type(error).__name__, "YAML")
-    problem = error.problem
-    if not isinstance(error, _KeyFault):
-        problem = re.sub(r"(['\"]).{2,}\1", HIDDEN, problem, flags=re.DOTALL)
-    mark = error.problem_mark
-    where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
-    return Fault(_FILE, problem + where, "YAML")
 
 
 def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: list[Fault]) -> Any:
@@ -229,8 +192,19 @@ def _check_together(settings: Settings, root: str, faults: list[Fault], warnings
         faults.append(Fault(f"{root}.udp.default_numwant", str(udp.default_numwant), expected))
     if _PLACEHOLDER_KEY in (key.get_secret_value() for key in udp.private_key):
         warnings.append(f"{root}.udp.private_key: the text of chihaya's example, which everybody knows")
-    if config.peer_lifetime < settings.announce_interval + settings.interval_jitter:
+    longest = settings.announce_interval + settings.interval_jitter
+    if config.peer_lifetime <= longest:
         warnings.append(
-            f"{root}.storage.config.peer_lifetime: shorter than announce_interval, so peers expire "
-            "before they announce again"
+            f"{root}.storage.config.peer_lifetime: no longer than announce_interval with interval_jitter, so peers "
+            "expire before they announce again"
+        )
+    elif config.peer_lifetime <= _LIBTORRENT_EARLIEST:
+        warnings.append(
+            f"{root}.storage.config.peer_lifetime: no longer than 5m, before which libtorrent's clients do not "
+            "announce again, nor rTorrent before 10m, so these expire whatever announce_interval says"
+        )
+    elif config.peer_lifetime <= _RTORRENT_EARLIEST:
+        warnings.append(
+            f"{root}.storage.config.peer_lifetime: no longer than 10m, before which rTorrent does not announce again, "
+            "so its peers expire whatever announce_interval says"
         )

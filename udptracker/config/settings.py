@@ -157,7 +157,7 @@ class MemorySettings(Part):
     """`storage.config` of the memory store. Durations are seconds. Our store has no use for chihaya's shards."""
 
     gc_interval: Positive = 180.0
-    peer_lifetime: Positive = 1800.0
+    peer_lifetime: Positive = 2100.0
     prometheus_reporting_interval: Positive = 1.0
     shard_count: Annotated[int, _whole(1)] = 1024
 
@@ -166,7 +166,7 @@ class RedisSettings(Part):
     """`storage.config` of the Redis store. Durations are seconds; the defaults of chihaya's keys are chihaya's."""
 
     gc_interval: Positive = 180.0
-    peer_lifetime: Positive = 1800.0
+    peer_lifetime: Positive = 2100.0
     prometheus_reporting_interval: Positive = 1.0
     redis_broker: Annotated[SecretStr, AfterValidator(_checked_broker)] = SecretStr("redis://myRedis@127.0.0.1:6379/0")
     redis_read_timeout: Positive = 15.0

@@ -22,7 +22,7 @@ def dump(settings: Settings) -> str:
     config = settings.storage.config
     if isinstance(config, RedisSettings):
         tree["storage"]["config"]["redis_broker"] = redacted(config.redis_broker.get_secret_value())
-    return yaml.safe_dump({"udptracker": tree}, sort_keys=False, default_flow_style=False, allow_unicode=True)
+    return yaml.safe_dump({"udptracker": tree}, sort_keys=False, default_flow_style=False)
 
 
 def redacted(url: str) -> str:
@@ -40,7 +40,7 @@ def _written(part: BaseModel) -> dict[str, Any]:
         if isinstance(value, BaseModel):
             result[name] = _written(value)
         elif isinstance(value, float):
-            result[name] = durationpy.to_str(timedelta(seconds=value))
+            result[name] = durationpy.to_str(timedelta(seconds=value)) if value else "0s"
         else:
             result[name] = list(value) if isinstance(value, tuple) else value
     return result

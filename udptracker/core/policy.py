@@ -14,8 +14,6 @@ _ROOM: Final = {
 }
 """The most peers that fit an unfragmented announce response, by family: 242 and 79."""
 
-_ZERO_ADDRESSES: Final = (bytes(4), bytes(16))
-
 MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 """What a packed IPv4-mapped IPv6 address starts with: such an address is an IPv4 one (RFC 4291, 2.5.5.2)."""
 
@@ -45,6 +43,18 @@ def interval(policy: Policy, draw: float) -> int:
 
 
 def announced_address(source: bytes, field: bytes) -> bytes:
-    """The address a spoofing-tolerant tracker believes: the announce's field if it is set and of the same family."""
-    same_family = len(field) == len(source) and not field.startswith(MAPPED_PREFIX)
-    return field if same_family and field not in _ZERO_ADDRESSES else source
+    """The address a spoofing-tolerant tracker believes: the announce's field if it is of the same family and may be a
+    host's of which others have use."""
+    return field if len(field) == len(source) and _is_of_use(field) else source
+
+
+def _is_of_use(address: bytes) -> bool:
+    """Whether peers may be told of a packed address. No use to anyone, or a weapon: what stands for no host, for many,
+    or for whoever reads it, and what is known on one link only (RFC 6890, RFC 4291)."""
+    first, second = address[0], address[1]
+    if (
+        len(address) == 4
+    ):  # 0.0.0.0/8 this network, 127.0.0.0/8 loopback, 169.254.0.0/16, from 224 multicast to broadcast
+        return 0 < first < 224 and first != 127 and not (first == 169 and second == 254)
+    # ::/80 unspecified, loopback, mapped and compatible IPv4 addresses; fe80::/10 link-local; ff00::/8 multicast
+    return any(address[:10]) and first != 0xFF and not (first == 0xFE and second & 0xC0 == 0x80)

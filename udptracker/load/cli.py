@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from udptracker.client.cli import BadTarget, parse_url
+from udptracker.client.targets import BadTarget, parse_url
 from udptracker.load import plot
 from udptracker.load.options import LoadError, LoadOptions, parse_mix
 from udptracker.load.report import LoadReport

@@ -11,6 +11,7 @@ from time import monotonic_ns
 from typing import Final
 
 from udptracker.core import wire
+from udptracker.core.text import printable
 from udptracker.core.wire import Action
 from udptracker.load.burst import MOST, BurstSender
 from udptracker.load.life import Population
@@ -264,7 +265,7 @@ class Lane:
             self._failed_with("not an answer of BEP 15")
             return
         if isinstance(response, wire.ErrorResponse):
-            self._failed_with(f"refused: {response.message[:60]}")
+            self._failed_with(f"refused: {printable(response.message[:60])}")
             self._doubt(now)
         else:
             self._failed_with("answer of the wrong action")

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
-from udptracker.client.cli import BadTarget, resolve
+from udptracker.client.targets import BadTarget, resolve
 from udptracker.load import cpu
 from udptracker.load.lane import SECOND
 from udptracker.load.options import LoadError, LoadOptions, refuse_strangers

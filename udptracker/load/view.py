@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from udptracker.load.options import LoadOptions
 from udptracker.load.report import Interval, Latency, LoadReport
@@ -70,7 +71,7 @@ def _outcome(report: LoadReport) -> Table:
     table.add_row("late", _share(report.late, report.requests))
     table.add_row("bad answers", _share(report.failed, report.requests))
     for what, count in report.errors.items():
-        table.add_row(f"  {what}", f"{count:,}")
+        table.add_row(Text(f"  {what}"), f"{count:,}")  # a tracker's words are no markup
     if report.unsent:
         table.add_row("unsent", f"{report.unsent:,}: the generator could not keep to the schedule")
     if report.options.rate:

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from udptracker import __version__
+from udptracker import __version__, build
 from udptracker.core.counters import ACTION_NAMES, ANSWER_NAMES, Counters
 from udptracker.core.swarm import Totals
 
@@ -289,8 +289,9 @@ _FAMILIES: Final = (
         "gauge",
         "build_info",
         "Always 1; the labels tell what runs.",
-        lambda _: [((__version__, platform.python_version()), (1,))],
+        lambda _: [((__version__, platform.python_version(), build.kind()), (1,))],
         "version",
         "python",
+        "build",
     ),
 )

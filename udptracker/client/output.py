@@ -1,0 +1,33 @@
+"""What commands print: tables or JSON on standard output, one line on standard error when they fail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from udptracker.core.text import printable
+
+
+def show_json(fields: Mapping[str, Any]) -> None:
+    """One line of JSON in plain ASCII; no control character is in it."""
+    print(json.dumps(fields).replace("\x7f", "\\u007f"))
+
+
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table; a line break in a cell stands, whatever else is not printable is escaped."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings)
+    for row in rows:  # as `Text`, since in a plain string `[fe80::1]` would be taken for markup
+        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
+    Console().print(table)
+
+
+def fail(message: str, status: int) -> int:
+    """Say on standard error why a command fails; its exit status."""
+    print(f"udptracker: {printable(message)}", file=sys.stderr)
+    return status

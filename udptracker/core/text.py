@@ -1,0 +1,12 @@
+"""Text from strangers (trackers, stores, files) as it may be shown on a terminal or in a log."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """The text with whatever is no visible character or space as its escape in Python (`\\x1b`), on one line.
+
+    Terminals act on control characters: they move the cursor, rewrite what stands there, set titles, and some can be
+    made to type. Marks of direction and other characters without a shape of their own are shown as escapes, too.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
