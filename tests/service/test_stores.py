@@ -19,7 +19,7 @@ from udptracker.redis.topology import OneServer, Topology
 from udptracker.redis.url import parse_broker
 from udptracker.service.stores import make_store, make_topology
 from udptracker.storage.memory import MemoryStore
-from udptracker.storage.standby import StandbyStore
+from udptracker.storage.standby.circuit import StandbyStore
 
 OPERATION = AnnounceOperation(IPV4, bytes(20), bytes(26), Role.SEEDER, Event.STARTED, 0)
 

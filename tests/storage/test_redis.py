@@ -13,7 +13,7 @@ from tests.support.stores import make_redis_store, redis_store
 from udptracker.core.counters import Counters
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
-from udptracker.storage.standby import StandbyStore
+from udptracker.storage.standby.circuit import StandbyStore
 
 
 class TestRedisStore(StoreContract):
@@ -41,11 +41,13 @@ class TestStandbyStore(StoreContract):
     async def store(self, clock: Clock, valkey: StoreServer) -> AsyncIterator[PeerStore]:
         store = StandbyStore(
             make_redis_store(valkey.url, clock, remember_stops=60.0),
-            lambda: MemoryStore(random.Random(1).random),
+            lambda clock: MemoryStore(random.Random(1).random, clock),
             Counters(),
             timeout=10.0,
             max_peers=10_000,
             replay_window=10.0,
+            peer_lifetime=60.0,
+            gc_interval=600.0,
         )
         await store.open()
         yield store

@@ -37,7 +37,7 @@ from udptracker.core.swarm import IPV4, IPV6, StoreUnavailable
 from udptracker.core.wire import SwarmStats
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
-from udptracker.storage.standby import StandbyStore
+from udptracker.storage.standby.circuit import StandbyStore
 
 
 class Node:
@@ -48,9 +48,10 @@ class Node:
         self.primary = make_redis_store(url, remember_stops=60.0)
         self.store = StandbyStore(
             self.primary,
-            lambda: MemoryStore(random.Random(3).random),
+            lambda clock: MemoryStore(random.Random(3).random, clock),
             self.counters,
-            **{"timeout": 0.5, "max_peers": 10_000, "replay_window": 10.0} | options,
+            **{"timeout": 0.5, "max_peers": 10_000, "replay_window": 10.0, "peer_lifetime": 60.0, "gc_interval": 600.0}
+            | options,
         )
 
     async def is_back(self) -> None:

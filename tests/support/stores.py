@@ -64,6 +64,9 @@ class Interposed(Topology):
     async def call_each(self, *command: Any) -> list[Any]:
         return await self._topology.call_each(*command)
 
+    def anchors(self, name: bytes) -> list[bytes]:
+        return self._topology.anchors(name)
+
     def drop_links(self, reason: str) -> None:
         self._topology.drop_links(reason)
 

@@ -52,7 +52,8 @@ class Counters:
 
     `requests` counts well-formed requests at 2 * (index in ACTION_NAMES) + (1 for IPv6). `refused` counts error
     responses and `dropped` silence, `store_errors` failed operations, all by their `reasons`, each of which is there
-    from the start. `store_latency` is in microseconds a batch, `batch_sizes` in operations.
+    from the start. `loop_lag` is in microseconds a sample, `store_latency` in microseconds a batch, `batch_sizes` in
+    operations.
 
     `durations` are microseconds from the turn that read a datagram to its answer, a histogram for each action field
     of an answer (`wire.Action`): `durations[answer[3]].add(microseconds, answers)`. The old IPv6 announce shares that
@@ -71,6 +72,7 @@ class Counters:
         "dropped",
         "durations",
         "gauges",
+        "loop_lag",
         "reaped",
         "reaper_failures",
         "reaper_last_success",
@@ -79,6 +81,7 @@ class Counters:
         "reaper_skipped",
         "reaper_swarms",
         "refused",
+        "replay_broken",
         "replay_dropped",
         "replayed",
         "requests",
@@ -99,11 +102,13 @@ class Counters:
         self.durations.append(self.durations[Action.ANNOUNCE])  # the place of Action.ANNOUNCE_V6
         self.store_latency = Histogram(DURATION_BUCKETS)
         self.batch_sizes = Histogram(SIZE_BUCKETS)
+        self.loop_lag = Histogram(DURATION_BUCKETS)
         self.gauges: dict[str, Callable[[], float]] = {"queue_depth": lambda: 0}
         self.store_errors: Counter[str] = Counter(dict.fromkeys(reasons.STORE_ERRORS, 0))
         self.store_up = 1
         self.buffered = 0
         self.replayed = 0
+        self.replay_broken = 0
         self.replay_dropped = 0
         self.standby_answers = 0
         self.reaper_runs = 0

@@ -98,6 +98,18 @@ class Cluster(Topology):
             self._stale.set()
             raise
 
+    def anchors(self, name: bytes) -> list[bytes]:
+        numbers: dict[Address, bytes] = {}
+        owners = set(self._owners) - {None}
+        for number in range(REDIS_CLUSTER_HASH_SLOTS):
+            key = b"%b_%d" % (name, number)
+            owner = self._owners[key_slot(key)]
+            if owner is not None:
+                numbers.setdefault(owner, key)
+            if len(numbers) == len(owners):
+                break
+        return sorted(numbers.values())
+
     def drop_links(self, reason: str) -> None:
         self._stale.set()
 

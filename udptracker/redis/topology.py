@@ -53,6 +53,10 @@ class Topology(ABC):
         """
 
     @abstractmethod
+    def anchors(self, name: bytes) -> list[bytes]:
+        """Keys that begin with `name`, one on each server, always the same while the servers are."""
+
+    @abstractmethod
     def drop_links(self, reason: str) -> None:
         """End every connection, so that the servers are looked for anew."""
 
@@ -93,6 +97,9 @@ class OneServer(Topology):
 
     async def call_each(self, *command: Any) -> list[Any]:
         return [await self._server.link.call(*command)]
+
+    def anchors(self, name: bytes) -> list[bytes]:
+        return [name]
 
     def drop_links(self, reason: str) -> None:
         self._server.drop(reason)

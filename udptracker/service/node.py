@@ -23,6 +23,7 @@ from udptracker.core.tracker import Tracker
 from udptracker.net.endpoint import DatagramSocket, UdpEndpoint, listen, since_boot
 from udptracker.observe.kernel import socket_drops
 from udptracker.service.batcher import Batcher, Direct, Executor
+from udptracker.service.lag import watch_lag
 from udptracker.service.reaper import Reaper
 from udptracker.service.stores import make_store
 from udptracker.storage.base import ImmediateStore, PeerStore
@@ -88,7 +89,8 @@ class Node:
         for sock in self._sockets:
             endpoint = UdpEndpoint(self._tracker, self._executor.submit, self.counters, time.time)
             self._transports.append(listen(loop, sock, endpoint, self._read_pace))
-        chores = [self._watch_totals(), self._beat(), _collect_young(), *([self._reaper.run()] if self._reaps else [])]
+        chores = [self._watch_totals(), self._beat(), _collect_young(), watch_lag(self.counters)]
+        chores += [self._reaper.run()] if self._reaps else []
         self._tasks = [loop.create_task(chore) for chore in chores]
 
     async def stop(self) -> None:

@@ -14,7 +14,7 @@ from udptracker.redis.url import Broker, parse_broker
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
 from udptracker.storage.redis.store import RedisStore
-from udptracker.storage.standby import StandbyStore
+from udptracker.storage.standby.circuit import StandbyStore
 
 if TYPE_CHECKING:
     from udptracker.core.counters import Counters
@@ -39,11 +39,13 @@ def make_store(settings: StorageSettings, draw: Callable[[], float], counters: C
         )
         return StandbyStore(
             redis,
-            lambda: MemoryStore(draw),
+            lambda clock: MemoryStore(draw, clock),
             counters,
             timeout=config.redis_read_timeout,
             max_peers=config.standby_max_peers,
             replay_window=config.replay_window,
+            peer_lifetime=config.peer_lifetime,
+            gc_interval=config.gc_interval,
         )
     return MemoryStore(draw)
 

@@ -8,9 +8,7 @@ import pytest
 import redis
 
 from tests.storage.contract import (
-    COMPLETED,
     LEECHER,
-    NONE,
     SECOND,
     SEEDER,
     STARTED,
@@ -25,10 +23,10 @@ from tests.storage.contract import (
 from tests.support.servers import StoreServer
 from tests.support.stores import ClockedRedisStore, Interposed, counters_of, recount, topology_of
 from udptracker.core.swarm import FAMILIES, IPV4, Role
-from udptracker.core.wire import Event, SwarmStats
+from udptracker.core.wire import SwarmStats
 from udptracker.storage.redis.layout import stopped_key
 from udptracker.storage.redis.store import RedisStore
-from udptracker.storage.standby import Entry
+from udptracker.storage.replayable import Entry
 
 _BEFORE: Final = -10 * SECOND
 _AFTER: Final = 10 * SECOND
@@ -37,7 +35,7 @@ _AFTER: Final = 10 * SECOND
 @pytest.fixture
 def entry(clock: Clock) -> Entry:
     """What a node heard a moment ago: peer 1 began to seed swarm 1."""
-    return Entry(IPV4, hash_of(1), peer_of(1), SEEDER, STARTED, clock(), False)
+    return Entry(IPV4, hash_of(1), peer_of(1), SEEDER, False, clock())
 
 
 def roles(client: redis.Redis) -> list[Role]:
@@ -55,7 +53,7 @@ async def test_what_is_not_there_is_written_as_announces_write_it(
     store: RedisStore, client: redis.Redis, clock: Clock, family: int, role: Role
 ) -> None:
     stamp = clock() - 5 * SECOND
-    await store.replay([Entry(family, hash_of(1), peer_of(1, family), role, NONE, stamp, False)])
+    await store.replay([Entry(family, hash_of(1), peer_of(1, family), role, False, stamp)])
     await store.totals()
     name = f"IPv{family}_{'SL'[role]}_{hash_of(1).hex()}"
     assert client.hgetall(name) == {peer_of(1, family): b"%d" % stamp}
@@ -64,28 +62,25 @@ async def test_what_is_not_there_is_written_as_announces_write_it(
 
 
 async def test_to_repeat_it_changes_nothing(store: RedisStore, client: redis.Redis, clock: Clock) -> None:
-    entries = [
-        Entry(IPV4, hash_of(n % 3), peer_of(n), Role(n % 2), (NONE, STARTED, STOPPED)[n % 3], clock() + n, False)
-        for n in range(100)
-    ]
+    entries = [Entry(IPV4, hash_of(n % 3), peer_of(n), Role(n % 2), n % 3 == 2, clock() + n) for n in range(100)]
     for _ in range(3):
         await store.replay(entries)
         await store.totals()
         assert counters_of(client) == recount(client)
-    kept = [entry for entry in entries if entry.event is not STOPPED]
+    kept = [entry for entry in entries if not entry.stopped]
     assert counters_of(client)[IPV4][1:] == tuple(sum(entry.role is role for entry in kept) for role in Role)
 
 
 @pytest.mark.parametrize(
-    ("event", "role", "age", "expected"),
+    ("stopped", "role", "age", "expected"),
     [
-        (NONE, SEEDER, _BEFORE, [SEEDER]),
-        (NONE, LEECHER, _BEFORE, [SEEDER]),
-        (NONE, SEEDER, _AFTER, [SEEDER]),
-        (NONE, LEECHER, _AFTER, [LEECHER]),
-        (STOPPED, LEECHER, _BEFORE, [SEEDER]),
-        (STOPPED, LEECHER, _AFTER, []),
-        (STOPPED, SEEDER, _AFTER, []),
+        (False, SEEDER, _BEFORE, [SEEDER]),
+        (False, LEECHER, _BEFORE, [SEEDER]),
+        (False, SEEDER, _AFTER, [SEEDER]),
+        (False, LEECHER, _AFTER, [LEECHER]),
+        (True, LEECHER, _BEFORE, [SEEDER]),
+        (True, LEECHER, _AFTER, []),
+        (True, SEEDER, _AFTER, []),
     ],
 )
 async def test_of_an_announce_and_a_replay_the_newer_holds(
@@ -93,13 +88,13 @@ async def test_of_an_announce_and_a_replay_the_newer_holds(
     client: redis.Redis,
     clock: Clock,
     entry: Entry,
-    event: Event,
+    stopped: bool,
     role: Role,
     age: int,
     expected: list[Role],
 ) -> None:
     await ask(store, announce(1, SEEDER, STARTED))
-    await store.replay([entry._replace(event=event, role=role, stamp=clock() + age)])
+    await store.replay([entry._replace(stopped=stopped, role=role, stamp=clock() + age)])
     await store.totals()
     assert roles(client) == expected
     assert counters_of(client)[IPV4][1:] == recount(client)[IPV4][1:]
@@ -118,7 +113,7 @@ async def test_a_stopped_peer_stays_stopped(
 async def test_a_stop_that_is_replayed_first_is_remembered(
     store: RedisStore, client: redis.Redis, clock: Clock, entry: Entry
 ) -> None:
-    await store.replay([entry._replace(event=STOPPED, stamp=clock())])
+    await store.replay([entry._replace(stopped=True, stamp=clock())])
     await store.replay([entry._replace(stamp=clock() - 1)])
     assert roles(client) == []
     assert client.get(stopped_key(IPV4, hash_of(1), peer_of(1))) == b"%d" % clock()
@@ -168,9 +163,9 @@ async def test_a_graduation_while_the_store_was_away_counts_one_download(
 ) -> None:
     await ask(store, announce(1, LEECHER, STARTED))
     clock.advance(1)
-    await store.replay([entry._replace(event=COMPLETED, stamp=clock())])
+    await store.replay([entry._replace(completed=True, stamp=clock())])
     assert await scrape(store, 1) == [SwarmStats(1, 1, 0)]
-    await store.replay([entry._replace(event=COMPLETED, stamp=clock())])
+    await store.replay([entry._replace(completed=True, stamp=clock())])
     assert await scrape(store, 1) == [SwarmStats(1, 1, 0)]
     await store.replay([entry._replace(peer=peer_of(2), stamp=clock(), graduated=True)])
     assert await scrape(store, 1) == [SwarmStats(2, 2, 0)]

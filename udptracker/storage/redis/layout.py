@@ -14,6 +14,10 @@ that a chihaya node never walks over:
     udptracker_stopped_IPv4_<40 hex>_<peer key>  when a peer stopped, for as long as it could be taken for alive
     udptracker_reaper                          the lease of the node that reaps
     udptracker_ping                            written for a second to see that the server takes writes
+    udptracker_generation                      a random value that a server loses when it is emptied; on a cluster one
+                                               for each server, with a number behind it
+    udptracker_doubts                          hash: node -> since when what others wrote may have been undone
+    udptracker_clock_jump                      nanoseconds that the server's clock jumped ahead within a peer's lifetime
 
 Every length but that of a count is fixed, so the commands of the hot path are pieces joined around what varies: a
 tenth of the cost of packing arguments one by one.
@@ -28,6 +32,9 @@ from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Role
 
 REAPER_LEASE: Final = b"udptracker_reaper"
 PING: Final = b"udptracker_ping"
+GENERATION: Final = b"udptracker_generation"
+DOUBTS: Final = b"udptracker_doubts"
+CLOCK_JUMP: Final = b"udptracker_clock_jump"
 _SWARM_KEY_BYTES: Final = 47
 STAMP_DIGITS: Final = 19
 _LETTERS: Final = {Role.SEEDER: b"S", Role.LEECHER: b"L"}

@@ -3,14 +3,18 @@
 First the swarm hashes of both roles and the memory of stops are asked, then only what is newest is written, by scripts
 that compare once more where the data is. What another node writes between the two, in another hash than the one that
 is written, is found when the same is asked again: whoever comes last then sees both, and removes what is older.
+
+A value that is broken costs the entries that need it: they are left out and named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from hiredis import ReplyError
 
 from udptracker.core.swarm import Role
-from udptracker.core.wire import Event
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment, segment
 from udptracker.storage.redis import scripts
@@ -26,12 +30,20 @@ from udptracker.storage.redis.layout import (
     stopped_key,
     swarm_key,
 )
-from udptracker.storage.standby import Entry
+from udptracker.storage.replayable import Entry
+
+_BROKEN: Final = ("WRONGTYPE", "not an integer", "out of range", "would overflow")
+"""What is in an error reply that says that a value is broken, wherever: a script wraps the words of the command."""
+
+
+def is_broken_value(reply: Any) -> bool:
+    """Whether a reply says that one value in the store is broken, not that the command may not be run."""
+    return isinstance(reply, ReplyError) and any(words in str(reply) for words in _BROKEN)
 
 
 class Replay:
-    """Commands and replies of one chunk, without I/O: `questions`, `writes`, `read`, `questions`, `repairs`,
-    `read_repairs`, in this order.
+    """Commands and replies of one chunk, without I/O: `questions`, `writes`, `read`, `read_downloads`, `questions`,
+    `repairs`, `read_repairs`, in this order. Replies may be errors if `is_broken_value` says so of them.
 
     Args:
         entries: one for each peer.
@@ -41,9 +53,14 @@ class Replay:
     def __init__(self, entries: Sequence[Entry], stopped_milliseconds: int) -> None:
         self.changes: list[tuple[bytes, int]] = []
         """(counter, change) for each field that was new or removed."""
+        self.broken: list[str] = []
+        """The key and the server's words for each value that kept something from being written."""
+        self.written = 0
+        """How many entries are what the store has of their peers now."""
         self._entries = entries
         self._stopped_milliseconds = stopped_milliseconds
         self._newest: list[Entry] = []
+        self._downloads: list[bytes] = []
         self._repaired: list[bytes] = []
 
     def questions(self) -> list[Segment]:
@@ -62,7 +79,14 @@ class Replay:
         segments: list[Segment] = []
         for at, entry in enumerate(self._entries):
             stamp = b"%d" % entry.stamp
-            times = _valid_times(known[3 * at : 3 * at + 3])
+            found = known[3 * at : 3 * at + 3]
+            keys = [swarm_key(entry.family, role, entry.info_hash) for role in Role]
+            broken = self._note(zip(keys, found, strict=False))
+            # A stop that cannot be read is older than any, as a time that cannot.
+            self._note([(stopped_key(entry.family, entry.info_hash, entry.peer), found[2])])
+            if broken:
+                continue
+            times = _valid_times(found)
             # What is as new is most likely our own write whose reply got lost; to write it again does no harm.
             if all(time <= stamp for time in times):
                 self._newest.append(entry)
@@ -71,9 +95,9 @@ class Replay:
 
     def _write(self, entry: Entry, stamp: bytes) -> list[Segment]:
         """Three segments each, so that their replies are found again: on the seeders, on the leechers, and a third."""
-        family, info_hash, peer, role, event, *_ = entry
+        family, info_hash, peer, role, stopped, *_ = entry
         seeders, leechers = (swarm_key(family, each, info_hash) for each in (Role.SEEDER, Role.LEECHER))
-        if event is Event.STOPPED:
+        if stopped:
             key = stopped_key(family, info_hash, peer)
             remember = segment(key, "SET", key, stamp, "PX", str(max(self._stopped_milliseconds, 1)))
             return [scripts.drop_older(seeders, peer, stamp), scripts.drop_older(leechers, peer, stamp), remember]
@@ -89,24 +113,36 @@ class Replay:
         """Take the replies to the writes; what is to be sent yet: a download for each graduation."""
         downloads: list[Segment] = []
         for at, entry in enumerate(self._newest):
-            family, info_hash, _, role, event, _, graduated = entry
-            on_seeders, on_leechers, registered = replies[3 * at : 3 * at + 3]
-            stopped = event is Event.STOPPED
+            family, info_hash, _, role, stopped, _, completed, graduated = entry
+            keys = [swarm_key(family, each, info_hash) for each in Role]
+            third = group(family) if not stopped else b"a stop"
+            on_seeders, on_leechers, registered = found = replies[3 * at : 3 * at + 3]
+            if self._note(zip((*keys, third), found, strict=True)):
+                continue
+            self.written += 1
             for each, changed in ((Role.SEEDER, on_seeders), (Role.LEECHER, on_leechers)):
                 if changed:
                     self.changes.append((peers_counter(family, each), 1 if each is role and not stopped else -1))
             if role is Role.SEEDER and not stopped and registered == 1:
                 self.changes.append((info_hash_counter(family), 1))
-            if graduated or (event is Event.COMPLETED and role is Role.SEEDER and on_leechers):
+            left_leechers = on_leechers and (stopped or role is Role.SEEDER)
+            if graduated or (completed and left_leechers):
                 key = downloads_key(family, info_hash)
                 downloads.append(Segment(key, command(b"HINCRBY", key, info_hash, b"1"), 1))
+        self._downloads = [each.key for each in downloads]
         return downloads
+
+    def read_downloads(self, replies: Replies) -> None:
+        """Take the replies to what `read` returned."""
+        self._note(zip(self._downloads, replies, strict=True))
 
     def repairs(self, known: Replies) -> list[Segment]:
         """What removes a peer from the roles in which it is older than what is `known` of it elsewhere."""
         segments: list[Segment] = []
         for at, (family, info_hash, peer, *_) in enumerate(self._entries):
             times = known[3 * at : 3 * at + 3]
+            if any(isinstance(time, ReplyError) for time in times[:2]):
+                continue
             newest = max(_valid_times(times), default=b"")
             for role, time in zip(Role, times, strict=False):
                 if time is not None and time != newest and newest:
@@ -116,9 +152,17 @@ class Replay:
 
     def read_repairs(self, replies: Replies) -> None:
         """Take the replies to the repairs."""
-        self.changes += [(counter, -1) for counter, dropped in zip(self._repaired, replies, strict=True) if dropped]
+        self.changes += [
+            (counter, -1) for counter, dropped in zip(self._repaired, replies, strict=True) if dropped == 1
+        ]
+
+    def _note(self, found: Iterable[tuple[bytes, Any]]) -> bool:
+        """Note which of these (key, reply) are broken; whether any is."""
+        broken = [(key, reply) for key, reply in found if isinstance(reply, ReplyError)]
+        self.broken += [f"{key.decode('ascii', 'backslashreplace')}: {reply}" for key, reply in broken]
+        return bool(broken)
 
 
-def _valid_times(times: Sequence[bytes | None]) -> list[bytes]:
+def _valid_times(times: Sequence[Any]) -> list[bytes]:
     """Those that can be compared as text: the others are absent, or broken and older than any."""
-    return [time for time in times if time is not None and len(time) == STAMP_DIGITS]
+    return [time for time in times if isinstance(time, bytes) and len(time) == STAMP_DIGITS]

@@ -15,18 +15,26 @@ from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment, segment
 from udptracker.redis.topology import Topology
 from udptracker.storage.base import ReapReport
-from udptracker.storage.redis.errors import store_error
-from udptracker.storage.redis.layout import PING, info_hash_counter, parse_count, peers_counter, sum_changes
+from udptracker.storage.redis.clock import StoreClock
+from udptracker.storage.redis.layout import (
+    PING,
+    info_hash_counter,
+    parse_count,
+    peers_counter,
+    sum_changes,
+    swarm_key,
+)
 from udptracker.storage.redis.reap import Walk
 from udptracker.storage.redis.registry import Registry
-from udptracker.storage.redis.replay import Replay
+from udptracker.storage.redis.replay import Replay, is_broken_value
 from udptracker.storage.redis.rounds import Batch
 from udptracker.storage.redis.samples import Samples
-from udptracker.storage.standby import Entry, ReplayableStore
+from udptracker.storage.redis.witness import Witness
+from udptracker.storage.replayable import Entry, Identity, Look, Outcome, Pool, ReplayableStore
 
 _OLDEST_SERVER: Final = (6, 2)
 _SECOND: Final = 1_000_000_000
-_CLOCK_KEY: Final = b"IPv4"
+_LIFETIME_MILLISECONDS: Final = 1_800_000
 
 
 class RedisStore(ReplayableStore):
@@ -36,7 +44,8 @@ class RedisStore(ReplayableStore):
         topology: where the servers are; the store starts and closes it.
         draw: a source of uniform numbers in [0, 1).
         sample_ttl: seconds a sample of a large swarm is used, 0 for never.
-        remember_stops: seconds a `stopped` is remembered for nodes that replay what they heard, 0 for not at all.
+        remember_stops: seconds a `stopped` is remembered for nodes that replay what they heard, 0 for not at all; the
+            lifetime of a peer, for as long as which a jump of the server's clock is remembered, too.
     """
 
     def __init__(
@@ -52,12 +61,13 @@ class RedisStore(ReplayableStore):
         self._samples = Samples(int(sample_ttl * _SECOND), draw)
         self._registry = Registry()
         self._stopped_milliseconds = int(remember_stops * 1000)
-        self._offset = time.time_ns() - time.monotonic_ns()
+        self._server_clock = StoreClock(time.time_ns() - time.monotonic_ns())
+        self._witness = Witness(topology, self._server_clock, self._stopped_milliseconds or _LIFETIME_MILLISECONDS)
         self._changes: list[tuple[bytes, int]] = []
 
     def now(self) -> int:
-        """Unix nanoseconds as the server had them when it was reached, carried on by this machine's steady clock."""
-        return time.monotonic_ns() + self._offset
+        """Unix nanoseconds as the server has them, carried on by this machine's steady clock."""
+        return time.monotonic_ns() + self._server_clock.offset
 
     @property
     def connections(self) -> int:
@@ -78,8 +88,9 @@ class RedisStore(ReplayableStore):
             else:
                 return
 
-    async def check(self) -> str:
-        """The run ids of the servers, after a write, a look at their version and one at their clock.
+    async def check(self) -> Identity:
+        """The run ids of the servers and the generations of their data, after a write, a look at their version and one
+        at their clock.
 
         Raises:
             StoreUnavailable: one does not answer.
@@ -87,29 +98,42 @@ class RedisStore(ReplayableStore):
         """
         try:
             infos = [_parse_info(info) for info in await self._topology.call_each("INFO", "server")]
-            seconds, microseconds = await self._topology.call(_CLOCK_KEY, "TIME")
         except ReplyError as error:
             raise StoreUnavailable(str(error)) from error
         for info in infos:
             found = info.get("redis_version", "of unknown version")
             if tuple(int(part) for part in found.split(".")[:2] if part.isdecimal()) < _OLDEST_SERVER:
                 raise StoreError(f"the server is Redis {found}: 6.2 or later is needed, for HRANDFIELD")
-        self._offset = int(seconds) * _SECOND + int(microseconds) * 1000 - time.monotonic_ns()
+        generations = await self._witness.identify()
         await self.ping()
-        return ",".join(sorted(info.get("run_id", "") for info in infos))
+        return Identity(frozenset(info.get("run_id", "") for info in infos), generations)
 
-    async def replay(self, entries: Sequence[Entry]) -> None:
+    async def look(self) -> Look:
+        return Look(*await self._witness.look())
+
+    async def raise_doubt(self, since: int) -> None:
+        await self._witness.raise_doubt(since)
+
+    async def missing(self, pools: Sequence[Pool]) -> list[Pool]:
+        keys = [swarm_key(family, role, info_hash) for family, info_hash, role in pools]
+        replies = await self._ask([segment(key, "EXISTS", key) for key in keys])
+        return [pool for pool, found in zip(pools, replies, strict=True) if found == 0]
+
+    async def replay(self, entries: Sequence[Entry]) -> Outcome:
         replay = Replay(entries, self._stopped_milliseconds)
         questions = replay.questions()
         downloads = replay.read(await self._ask(replay.writes(await self._ask(questions))))
-        await self._ask(downloads)
+        replay.read_downloads(await self._ask(downloads))
         replay.read_repairs(await self._ask(replay.repairs(await self._ask(questions))))
         self._changes += replay.changes
+        return Outcome(replay.written, replay.broken)
 
     async def _ask(self, segments: Sequence[Segment]) -> Replies:
-        """All replies, none of them an error."""
+        """All replies, errors among them only where a value in the store is broken."""
         replies = await self._topology.send(segments)
-        _raise_any(replies)
+        for reply in replies:
+            if isinstance(reply, ReplyError) and not is_broken_value(reply):
+                raise StoreUnavailable(str(reply))
         return replies
 
     async def close(self) -> None:
@@ -143,7 +167,7 @@ class RedisStore(ReplayableStore):
                 raise result
 
     async def reap(self, cutoff: int) -> ReapReport:
-        return await Walk(self._topology, cutoff, self._flush_changes).run()
+        return await Walk(self._topology, cutoff - await self._witness.jumped(), self._flush_changes).run()
 
     async def totals(self) -> dict[int, Totals]:
         await self._flush_changes()
@@ -174,13 +198,6 @@ class RedisStore(ReplayableStore):
         segments = self._take_changes()
         if segments:
             await self._topology.send(segments)
-
-
-def _raise_any(replies: Replies) -> None:
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            error = store_error(reply)
-            raise error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
 
 
 def _parse_info(info: bytes) -> dict[str, str]:

@@ -1,0 +1,329 @@
+"""A store that outlives its store: a stand-in in this process for the time the real one is away.
+
+While the primary answers, every batch goes to it, and its announces are remembered. When it does not answer, refuses,
+takes longer than `timeout`, or was connected to anew (it may have been another process for a moment in which nobody
+asked), the circuit opens. The stand-in, a memory store, is filled with what was remembered and answers at once; every
+announce is also kept in a journal, newest state per peer. A task knocks at the primary until it answers, replays into
+it
+
+- what was remembered: of the `replay_window` before it went if it is the same server process with the same data as
+  before, since a reply may have got lost; all of it if it is not, since a failover loses what had not been replicated
+  and a restart without persistence loses everything,
+- and the journal,
+
+and closes the circuit. A replayed entry carries the time of its announce and never undoes what was written later,
+by whichever node; so nodes may replay over each other. They start at random moments and pause between chunks.
+
+Commands that were on their way when the primary went may run after other nodes have written newer news, so those are
+told to write once more what they have heard since. And while the primary answers it is looked at once a second,
+whether it was emptied; once in `gc_interval`, whether single swarms are gone. What is missing there and remembered here
+is written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from udptracker.core.counters import Counters
+from udptracker.core.swarm import AnnounceOperation, Operation, Result, StoreError, StoreUnavailable, Totals
+from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport
+from udptracker.storage.replayable import Identity, ReplayableStore
+from udptracker.storage.standby.journal import News, Recent
+from udptracker.storage.standby.replayer import Replayer, within
+
+log = logging.getLogger(__name__)
+
+_SECOND: Final = 1_000_000_000
+_FIRST_KNOCK: Final = 0.1
+_LAST_KNOCK: Final = 2.0
+_HERD_SECONDS: Final = 0.3
+"""Nodes that lost one store begin to replay at random moments within this time."""
+_FIRST_WAIT: Final = 1.0
+_LOOK_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 30
+"""In which a store that comes and goes for one reason is reported once."""
+
+
+class StandbyStore(PeerStore):
+    """See the module.
+
+    Args:
+        primary: the real store.
+        make_stand_in: makes an empty store in this process, with the clock it is given.
+        timeout: seconds after which a batch is answered from the stand-in instead.
+        max_peers: the most announces remembered, and the most peers in the journal; an announce of one peer more
+            fails while the primary is away. Each takes at most `journal.ENTRY_BYTES`.
+        replay_window: seconds.
+        peer_lifetime: seconds; what was heard longer ago is neither kept nor given out nor replayed.
+        gc_interval: seconds.
+    """
+
+    def __init__(
+        self,
+        primary: ReplayableStore,
+        make_stand_in: Callable[[Callable[[], int]], ImmediateStore],
+        counters: Counters,
+        *,
+        timeout: float,
+        max_peers: int,
+        replay_window: float,
+        peer_lifetime: float,
+        gc_interval: float,
+        steady: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._primary = primary
+        self._make_stand_in = make_stand_in
+        self._counters = counters
+        self._timeout = timeout
+        self._max_peers = max_peers
+        self._window = int(replay_window * _SECOND)
+        self._interval = int(gc_interval * _SECOND)
+        self._steady = steady
+        self._recent = Recent(max_peers)
+        self._journal = News(max_peers, counted=False)
+        self._replayer = Replayer(
+            primary, self._recent, counters, timeout=timeout, lifetime=int(peer_lifetime * _SECOND), steady=steady
+        )
+        self._stand_in: ImmediateStore | None = None
+        self._moment = 0
+        """The stand-in's clock: the steady one, or what it was when an announce was heard that is put in later."""
+        self._identity = Identity(frozenset(), ())
+        self._connections = 0
+        self._fell = 0
+        self._unanswered = False
+        """Whether commands were on their way when the circuit opened."""
+        self._backlog: News | None = None
+        self._backlog_of = self._identity
+        self._reason = ""
+        self._said = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def now(self) -> int:
+        return self._primary.now()
+
+    async def open(self) -> None:
+        """Serve at once: from the primary if it answers within a second, else from the stand-in until it does.
+
+        Raises:
+            StoreError: the primary answers and can never serve.
+        """
+        opening = asyncio.ensure_future(self._primary.open())
+        await asyncio.wait({opening}, timeout=_FIRST_WAIT)
+        try:
+            if not opening.done():
+                opening.cancel()
+                raise StoreUnavailable("it does not answer yet")
+            opening.result()
+            self._connections = self._primary.connections
+            self._identity = await within(self._timeout, self._primary.check())
+        except StoreUnavailable as error:
+            self._fall(str(error))
+        self._begin(self._watch())
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._journal:
+            log.warning("%d peers heard while the store was away are not in it", len(self._journal))
+        await self._primary.close()
+
+    async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
+        heard = self._steady()
+        if self._primary.connections != self._connections:
+            self._fall("it was connected to anew, and may have lost what it had")
+        if self._stand_in is None:
+            self._recent.remember(batch, heard)
+            try:
+                return await within(self._timeout, self._primary.execute(batch))
+            except StoreUnavailable as error:
+                self._unanswered = True
+                self._fall(str(error))
+        return self._answer(batch, heard)
+
+    async def reap(self, cutoff: int) -> ReapReport:
+        stand_in = self._stand_in
+        if stand_in is None:
+            return await self._primary.reap(cutoff)
+        return await self._age(stand_in, self._steady() - (self.now() - cutoff))
+
+    async def totals(self) -> dict[int, Totals]:
+        if self._stand_in is not None:
+            return await self._stand_in.totals()
+        return await within(self._timeout, self._primary.totals())
+
+    async def ping(self) -> None:
+        if self._stand_in is not None:
+            raise StoreUnavailable("serving from the stand-in of this node")
+        await within(self._timeout, self._primary.ping())
+
+    # ------------------------------------------------------------------------------------ away
+
+    def _answer(self, batch: Sequence[Operation], heard: int) -> list[Result | StoreError]:
+        """Answers of the stand-in, each announce in the journal first."""
+        stand_in = self._stand_in
+        assert stand_in is not None
+        results: list[Result | StoreError] = []
+        self._moment = self._steady()
+        for operation in batch:
+            if isinstance(operation, AnnounceOperation) and not self._journal.hear(operation, heard):
+                self._counters.replay_dropped += 1
+                results.append(StoreUnavailable("the store is away and the stand-in is full"))
+                continue
+            results.append(stand_in.apply(operation))
+        self._counters.standby_answers += len(results)
+        self._counters.buffered = len(self._journal)
+        return results
+
+    def _fall(self, reason: str) -> None:
+        """Open the circuit, once."""
+        if self._stand_in is not None:
+            return
+        now = self._steady()
+        again = reason == self._reason and now - self._said < _QUIET_SECONDS * _SECOND
+        if not again:
+            self._reason, self._said = reason, now
+        level = logging.DEBUG if again else logging.WARNING
+        log.log(level, "the store is away (%s): this node answers from what it has heard itself", reason)
+        self._counters.store_up = 0
+        self._fell = now
+        self._moment = self._replayer.oldest() - _SECOND  # before which the stand-in cannot count
+        self._stand_in = self._make_stand_in(lambda: self._moment)
+        self._begin(self._fill(self._stand_in))
+        self._begin(self._recover())
+
+    async def _fill(self, stand_in: ImmediateStore) -> None:
+        """Put what was remembered into the stand-in, unless the journal knows better by then."""
+        for part in self._recent.since(self._replayer.oldest()):
+            for self._moment, announces in part:
+                for announce in announces:
+                    family, info_hash, peer = announce.family, announce.info_hash, announce.peer
+                    if self._journal.find(family, info_hash, peer) is None:
+                        known = AnnounceOperation(family, info_hash, peer, announce.role, announce.event, 0)
+                        stand_in.apply(known)
+            await asyncio.sleep(0)
+            if self._stand_in is not stand_in:
+                return
+
+    async def _age(self, stand_in: ImmediateStore, cutoff: int) -> ReapReport:
+        """Forget who was last heard of at `cutoff` (steady clock) or before."""
+        for _ in self._journal.forget(cutoff):
+            await asyncio.sleep(0)
+        self._counters.buffered = len(self._journal)
+        return await stand_in.reap(cutoff)
+
+    # ------------------------------------------------------------------------------------ back
+
+    async def _recover(self) -> None:
+        """Knock until the primary answers, replay, close the circuit. Never gives up, and says what it meets."""
+        knock, said = _FIRST_KNOCK, ""
+        while True:
+            await asyncio.sleep(knock * random.uniform(0.5, 1.0))
+            knock = min(knock * 2, _LAST_KNOCK)
+            try:
+                replayed = await self._return()
+            except Exception as error:  # whatever it was, a store that is never tried again would be worse
+                reason = f"{type(error).__name__}: {error}"
+                if reason != said:
+                    log.warning("the store is still away: %s", error, exc_info=not isinstance(error, StoreError))
+                said = reason
+            else:
+                log.info("the store is back, %d peers replayed into it", replayed)
+                return
+
+    async def _return(self) -> int:
+        """Replay what the primary may lack, and serve from it; how many peers.
+
+        What was known before goes first, with the circuit open. What was announced meanwhile follows with the
+        circuit closed, so that a busy node gets there at all.
+        """
+        connections = self._primary.connections
+        identity = await within(self._timeout, self._primary.check())
+        if self._unanswered and identity.servers & self._identity.servers:
+            sent = self._fell - int(self._timeout * _SECOND) - _SECOND
+            await within(self._timeout, self._primary.raise_doubt(self._stored(sent)))
+        self._unanswered = False
+        await asyncio.sleep(random.uniform(0, _HERD_SECONDS))
+        if self._backlog is None or identity != self._backlog_of:
+            since = self._fell - self._window if identity == self._identity else self._replayer.oldest()
+            self._backlog, self._backlog_of = await self._replayer.collect(since), identity
+        replayed = await self._replayer.write(self._backlog, newer=self._journal)
+        replayed += await self._replayer.write(self._journal, remember=True)
+        self._identity, self._connections = identity, connections
+        gone, self._stand_in, self._backlog = self._stand_in, None, None
+        self._counters.store_up = 1
+        try:
+            replayed += await self._replayer.write(self._journal, remember=True)
+        except StoreUnavailable as error:
+            self._fall(str(error))
+        self._counters.buffered = len(self._journal)
+        if gone is not None:
+            await gone.close()
+        return replayed
+
+    # ------------------------------------------------------------------------------------ all the time
+
+    async def _watch(self) -> None:
+        """Forget what is too old, and look after what the primary may have lost."""
+        doubt: int | None = None
+        mended, said = self._steady(), ""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for _ in self._recent.forget(self._replayer.oldest()):
+                await asyncio.sleep(0)
+            due = self._steady() - mended >= self._interval
+            if due:
+                mended = self._steady()
+            try:
+                if self._stand_in is not None:
+                    if due:
+                        await self._age(self._stand_in, self._replayer.oldest())
+                    continue
+                found = await self._look()
+                doubt = found if doubt is None else min(doubt, found or doubt)
+                if self._stand_in is None and doubt is not None:
+                    await self._write_again(doubt)
+                    doubt = None
+                if self._stand_in is None and due:
+                    await self._mend()
+            except StoreUnavailable as error:
+                self._fall(str(error))
+            except Exception as error:  # whatever it was, nothing else would notice a loss
+                if str(error) != said:
+                    log.exception("looking at the store failed in an unforeseen way")
+                said = str(error)
+
+    async def _look(self) -> int | None:
+        """Open the circuit if the primary has lost what it had; since when other nodes doubt what is there, if they do
+        (steady clock)."""
+        if self._primary.connections != self._connections:
+            self._fall("it was connected to anew, and may have lost what it had")
+            return None
+        look = await within(self._timeout, self._primary.look())
+        if look.emptied:
+            self._fall("it has been emptied")
+        return None if look.doubt is None else look.doubt - self._stored(0)
+
+    async def _write_again(self, since: int) -> None:
+        """What this node wrote since then may have been undone by commands of a node that was cut off."""
+        written = await self._replayer.write(await self._replayer.collect(since))
+        log.info("another node was cut off: %d peers heard since are in the store", written)
+
+    async def _mend(self) -> None:
+        written = await self._replayer.write_missing()
+        if written:
+            log.warning("swarms were gone from the store: %d peers are written to it again", written)
+
+    def _stored(self, steady: int) -> int:
+        """A time of the steady clock on the store's."""
+        return steady + self._primary.now() - self._steady()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
