@@ -56,6 +56,7 @@ def busy() -> Counters:
     counters.gauges["queue_depth"] = lambda: 33
     counters.store_errors["StoreUnavailable"] = 34
     counters.buffered, counters.replayed, counters.replay_dropped, counters.standby_answers = 41, 42, 43, 44
+    counters.replay_broken = 45
     counters.reaper_runs, counters.reaper_skipped, counters.reaper_failures = 51, 52, 53
     counters.reaped, counters.broken, counters.reaper_swarms = 54, 55, 56
     counters.reaper_seconds, counters.reaper_last_success = 0.125, 1_700_000_000.5
@@ -87,6 +88,7 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("standby_replayed_total"): 42,
         key("standby_dropped_total"): 43,
         key("standby_answers_total"): 44,
+        key("standby_broken_total"): 45,
         key("reaper_runs_total"): 51,
         key("reaper_skipped_total"): 52,
         key("reaper_failures_total"): 53,
