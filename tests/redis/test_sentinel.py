@@ -13,7 +13,7 @@ from tests.storage.contract import LEECHER, SEEDER, STARTED, announce, ask, scra
 from tests.support.sentinel import Watched, info
 from tests.support.stores import SHORT, make_redis_store, redis_store
 from tests.support.tls import Authority, tls_proxy
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import PATIENCE
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.core.wire import SwarmStats
 from udptracker.redis.sentinel import master_of
@@ -52,9 +52,7 @@ async def test_a_master_that_became_a_replica_is_left(store_servers: StoreServer
     watched = await asyncio.to_thread(Watched, store_servers)
     async with redis_store(watched.url) as store:
         await ask(store, announce(1, SEEDER, STARTED))
-        with watched.sentinel.client() as client:
-            client.execute_command("SENTINEL", "FAILOVER", "main")
-        eventually(lambda: info(watched.replica, "replication")["role"] == "master", "the failover")
+        await asyncio.to_thread(watched.fail_over)
         with watched.master.client() as client:
             client.replicaof("127.0.0.1", watched.replica.port)  # as the sentinel does, in its time
         await until_served(store)
@@ -109,9 +107,7 @@ async def test_the_sentinel_that_knows_the_latest_failover_is_believed(
     """One that was cut off names the former master for as long as it is."""
     watched = await asyncio.to_thread(Watched, store_servers)
     former = watched.master.port
-    with watched.sentinel.client() as client:
-        client.execute_command("SENTINEL", "FAILOVER", "main")
-    eventually(lambda: info(watched.replica, "replication")["role"] == "master", "the failover")
+    await asyncio.to_thread(watched.fail_over)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers = {b"AUTH": b"+OK\r\n", b"PING": b"+PONG\r\n"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import redis
+
 from tests.support.servers import StoreServer
 from tests.support.waiting import eventually
 
@@ -27,6 +29,19 @@ class Watched:
         config = _SENTINEL.format(port=self.master.port)
         self.sentinel = start(("--sentinel",), config=config, password="watch")
         eventually(lambda: info(self.sentinel, "sentinel")["master0"]["slaves"] == 1, "the replica to be known")
+
+    def fail_over(self) -> None:
+        """Let the sentinel make the replica the master, which it may refuse until it has heard enough of it."""
+        eventually(self._begins_to_fail_over, "the sentinel to begin a failover")
+        eventually(lambda: info(self.replica, "replication")["role"] == "master", "the failover")
+
+    def _begins_to_fail_over(self) -> bool:
+        with self.sentinel.client() as client:
+            try:
+                client.execute_command("SENTINEL", "FAILOVER", "main")
+            except redis.ResponseError:
+                return False
+            return True
 
     @property
     def url(self) -> str:
