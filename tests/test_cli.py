@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import signal
@@ -157,10 +158,25 @@ def test_serve_says_where_it_listens_and_what_it_stores_in(daemons: Daemons) -> 
     ]
 
 
-def test_the_journal_stamps_lines_itself(daemons: Daemons) -> None:
-    daemon = daemons(arguments=("--log-level", "warning"), environment={"JOURNAL_STREAM": "8:1"})
-    assert daemon.log.startswith("WARNING no udp.private_key: made a random one")
-    assert len(daemon.log.splitlines()) == 1
+def test_the_journal_stamps_lines_itself(tmp_path: Path) -> None:
+    port = free_port()
+    log = tmp_path / f"udptracker-{port}.log"
+    log.touch()
+    journal = f"{log.stat().st_dev}:{log.stat().st_ino}"
+    arguments = ("--log-level", "warning")
+    with Daemon(tmp_path, port=port, arguments=arguments, environment={"JOURNAL_STREAM": journal}) as daemon:
+        daemon.start()
+        (line,) = daemon.log.splitlines()
+    assert line.startswith("<4>WARNING no udp.private_key: made a random one")
+
+
+def test_a_log_of_json(daemons: Daemons) -> None:
+    daemon = daemons(config="udptracker: {log_format: json}")
+    daemon.stop()
+    lines = [json.loads(line) for line in daemon.log.splitlines()]
+    assert lines[0]["message"].startswith(f"udptracker {__version__}")
+    assert lines[-1]["message"] == "stopped"
+    assert {line["level"] for line in lines} == {"INFO", "WARNING"}
 
 
 def test_flags_are_serves_when_no_command_is_given(tmp_path: Path) -> None:

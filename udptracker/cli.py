@@ -108,7 +108,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments.config, _overrides(arguments))
     if loaded is None:
         return _BAD_USAGE
-    logs.configure(loaded.settings.log_level)
+    logs.configure(loaded.settings.log_level, form=loaded.settings.log_format)
     log.info("%s on Python %s", build.describe(), platform.python_version())
     for warning in loaded.warnings:
         log.warning("%s", warning)

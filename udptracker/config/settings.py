@@ -206,6 +206,8 @@ class Settings(Part):
     metrics_addr: MetricsAddress = "127.0.0.1:6880"
     workers: Annotated[int, _whole(1, 1024)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    log_peers: bool = False
     udp: UdpSettings = UdpSettings()
     storage: StorageSettings = StorageSettings()
 

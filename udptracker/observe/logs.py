@@ -1,27 +1,87 @@
-"""Logging for an operator: one readable line for each event, on standard error."""
+"""Logging for an operator, on standard error: lines for a terminal, for systemd's journal, or JSON for a collector.
+
+Words of strangers (a store, a client, a file) are in messages, so whatever is not printable is escaped. Lines of one
+kind that come again and again are counted instead, since a store that flaps would otherwise fill a disk.
+"""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
-from typing import Any
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from ipaddress import ip_address
+from math import inf
+from typing import Any, Final
 
 from udptracker.core.text import printable
 
-LEVELS = ("debug", "info", "warning", "error")
+LEVELS: Final = ("debug", "info", "warning", "error")
+FORMATS: Final = ("text", "json")
+
+MOST_ALIKE: Final = 5
+"""Lines of one kind in `WINDOW` seconds; the rest are counted."""
+WINDOW: Final = 30.0
+
+_PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))
+"""From which level on which priority of syslog(3) holds, the highest first."""
 
 
-def configure(level: str, prefix: str = "") -> None:
-    """Log to standard error from `level` on; under systemd's journal without the time, which it adds itself."""
-    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+def configure(level: str, prefix: str = "", form: str = "text") -> None:
+    """Log to standard error from `level` on.
+
+    Args:
+        prefix: who speaks, before each message (`worker 1: `).
+        form: one of FORMATS. The journal takes the priority from a `<4>` before each line, and adds the time itself.
+    """
+    journal = _is_the_journal()
+    inner = _json(prefix) if form == "json" else _Text(prefix, with_time=not journal)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(f"{stamp}%(levelname)s {prefix}%(message)s"))
+    handler.setFormatter(_Prioritized(inner) if journal else inner)
+    repeats = Repeats(handler.emit)
+    handler.addFilter(repeats)
+    atexit.register(repeats.tell)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-class _Formatter(logging.Formatter):
-    """A message is one line of what is printable: words of strangers (a store, a client, a file) may be in it."""
+def refusals(log_peers: bool) -> Callable[[str, bytes], None] | None:
+    """What is to be told of each refused request: the reason, and the packed address of its sender, which is written
+    only if `log_peers`. None unless debugging, so that whoever refuses has nothing to do."""
+    log = logging.getLogger(f"{__name__}.refusals")
+    if not log.isEnabledFor(logging.DEBUG):
+        return None
+
+    def tell(reason: str, source: bytes) -> None:
+        if log_peers:
+            log.debug("refused a request from %s: %s", ip_address(source), reason)
+        else:
+            log.debug("refused a request: %s", reason)
+
+    return tell
+
+
+def _is_the_journal() -> bool:
+    """Whether standard error leads to the journal: a child that redirected it has the variable all the same
+    (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _Text(logging.Formatter):
+    """One line, after which a traceback may follow. The time has its zone: `2026-11-26 10:15:30.123+01:00`."""
+
+    def __init__(self, prefix: str, *, with_time: bool) -> None:
+        super().__init__(f"{'%(asctime)s ' if with_time else ''}%(levelname)s {prefix}%(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = printable(record.message)
@@ -29,3 +89,88 @@ class _Formatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
+class _Prioritized(logging.Formatter):
+    """Each line of another formatter with its priority before it (sd-daemon(3))."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
+        return "\n".join(f"<{priority}>{line}" for line in self._inner.format(record).split("\n"))
+
+
+def _json(prefix: str) -> logging.Formatter:
+    """An object a line: timestamp, level, logger, message; exc_info with a traceback, process of a worker."""
+    from pythonjsonlogger.json import JsonFormatter
+
+    return JsonFormatter(
+        "{levelname}{name}{message}",
+        style="{",
+        rename_fields={"levelname": "level", "name": "logger"},
+        static_fields={"process": prefix.strip(": ")} if prefix else {},
+        timestamp=True,
+    )
+
+
+class Repeats(logging.Filter):
+    """Lets `MOST_ALIKE` lines of a kind through in `WINDOW` seconds, and says afterwards how many it left out.
+
+    A kind is a place in the source, at one level. Debugging lines are never left out: who asks for them wants them.
+
+    Args:
+        emit: writes a record past this filter.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, emit: Callable[[logging.LogRecord], None], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._emit = emit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kinds: dict[tuple[str, int, int], _Kind] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return True
+        now = self._clock()
+        self.tell(now - WINDOW)
+        with self._lock:
+            kind = self._kinds.setdefault((record.name, record.lineno, record.levelno), _Kind(record, now))
+            return kind.take(record)
+
+    def tell(self, before: float = inf) -> None:
+        """Say what was left out of the kinds that began until `before`, and begin anew with them."""
+        with self._lock:
+            over = [key for key, kind in self._kinds.items() if kind.since <= before]
+            summaries = [self._kinds.pop(key).summary() for key in over]
+        for summary in summaries:
+            if summary is not None:
+                self._emit(summary)
+
+
+class _Kind:
+    """Lines of one kind since its first one."""
+
+    def __init__(self, first: logging.LogRecord, now: float) -> None:
+        self.since = now
+        self._last = first
+        self._count = 0
+
+    def take(self, record: logging.LogRecord) -> bool:
+        """Count a line; whether it goes out."""
+        self._count += 1
+        self._last = record
+        return self._count <= MOST_ALIKE
+
+    def summary(self) -> logging.LogRecord | None:
+        """A line on those that did not, if any."""
+        if self._count <= MOST_ALIKE:
+            return None
+        last = self._last
+        values = (self._count - MOST_ALIKE, last.getMessage())
+        text = "%d more lines like this were left out: %s"
+        return logging.LogRecord(last.name, last.levelno, last.pathname, last.lineno, text, values, None)

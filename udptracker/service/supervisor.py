@@ -206,7 +206,7 @@ def run_worker(
     """The whole life of a worker process."""
     take_signals()
     os.setpgrp()  # from now on the terminal's Ctrl-C is for the parent alone
-    logs.configure(settings.log_level, f"worker {index}: ")
+    logs.configure(settings.log_level, f"worker {index}: ", settings.log_format)
     with contextlib.suppress(StoreError):  # said in the log already
         uvloop.run(_work(index, settings, keys, sockets, pipe))
 
