@@ -14,6 +14,9 @@ MIXED: Final = "mixed"
 _WIDE: Final = {"torrents": 100_000, "peers": 200_000}
 _ONE_SWARM: Final = {"torrents": 1, "peers": 20_000}
 _FEWEST_PEERS: Final = 100
+_SOURCES: Final = 8
+_IN_FLIGHT: Final = 256
+"""Requests that wait in all: as many as fit the buffer of a socket on which nobody has set its size."""
 
 LOADS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
@@ -47,6 +50,8 @@ def load_options(load: str, port: int, seconds: float, scale: float, rate: float
         port=port,
         num_want=30,
         scrape_hashes=10,
+        sources=_SOURCES,
+        in_flight=_IN_FLIGHT,
         duration=seconds,
         rate=rate,
         prefill=rate is None,

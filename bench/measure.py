@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.cores import pinned
-from bench.trackers import Running
+from bench.running import Running
 from udptracker.client.conversation import NoAnswer, TrackerClient, TrackerRefused
 from udptracker.core.wire import AnnounceRequest, Event
 from udptracker.load import InfoHashes, Interval, LoadError, LoadOptions, cpu, run
@@ -22,7 +22,7 @@ class Measurement:
 
     `bad` is the share of requests that were refused, answered wrongly, late or never. `generator_busy` is the share of
     one core that the generator took: near 1, it was what limited the rate. `unsent` is the share of an open loop's
-    schedule that it gave up, since it could not keep up.
+    schedule that it gave up, since it could not keep up. `peers` is how many an answer to an announce held on average.
     """
 
     tracker: str
@@ -31,6 +31,7 @@ class Measurement:
     rate: float
     tracker_us: float
     store_us: float
+    peers: float
     p50: int
     p99: int
     p99_9: int
@@ -97,6 +98,7 @@ def measure(
         rate=report.rate,
         tracker_us=tracker_us,
         store_us=store_us,
+        peers=report.peers_per_answer,
         p50=report.latency.p50,
         p99=report.latency.p99,
         p99_9=report.latency.p99_9,

@@ -18,9 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from bench.builds import Builds
 from bench.loads import MIXED, load_options
 from bench.measure import Measurement, measure
-from bench.trackers import OPENTRACKER, trackers
+from bench.running import Start
+from bench.trackers import ours
 from udptracker.load import LoadError
 
 _SECONDS: Final = 10.0
@@ -29,6 +31,7 @@ _SAMPLES_PER_SECOND: Final = 700
 _STACK_BYTES: Final = 4096
 _PYTHON: Final = (3, 12)
 _SUPPORT: Final = "PYTHONPERFSUPPORT"
+_PLAIN: Final = "memory, plain"
 
 _PARTS: Final = (
     (r" __(?:x64_)?sys_send", "kernel: sending"),
@@ -66,13 +69,12 @@ def shares(samples: str) -> dict[str, float]:
     return {part: count / counts.total() for part, count in counts.most_common()}
 
 
-def profile(name: str) -> tuple[Measurement, dict[str, float]]:
+def profile(name: str, start: Start) -> tuple[Measurement, dict[str, float]]:
     """A tracker under the mixed load, and the share of its parts in its CPU.
 
     Raises:
         LoadError: the tracker does not answer, or perf cannot look at it.
     """
-    start = trackers()[name]
     with start(load_options(MIXED, 1, _SECONDS, 1.0)) as running, TemporaryDirectory() as directory:
         path = Path(directory, "samples")
         pids = ",".join(map(str, running.pids))
@@ -96,20 +98,23 @@ def _output(command: list[str]) -> str:
 
 def main() -> int:
     """The exit status: 1 if there is nothing to profile."""
-    ours = [name for name in trackers() if name != OPENTRACKER]
-    parser = argparse.ArgumentParser(prog="python -m bench.profile", description="Where an announce's CPU goes.")
-    parser.add_argument("tracker", nargs="?", choices=ours, default=ours[0], metavar="TRACKER", help=", ".join(ours))
-    chosen = parser.parse_args()
-    if sys.version_info < _PYTHON:
-        parser.error("Python 3.12 or later is needed")
-    os.environ[_SUPPORT] = "1"
-    try:
-        measured, found = profile(chosen.tracker)
-    except (LoadError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    with TemporaryDirectory() as directory:
+        known = ours(Builds(Path(directory)))
+        parser = argparse.ArgumentParser(prog="python -m bench.profile", description="Where an announce's CPU goes.")
+        parser.add_argument(
+            "tracker", nargs="?", choices=known, default=_PLAIN, metavar="TRACKER", help=", ".join(known)
+        )
+        chosen = parser.parse_args()
+        if sys.version_info < _PYTHON:
+            parser.error("Python 3.12 or later is needed")
+        os.environ[_SUPPORT] = "1"
+        try:
+            measured, parts = profile(chosen.tracker, known[chosen.tracker])
+        except (LoadError, FileNotFoundError) as error:
+            print(error, file=sys.stderr)
+            return 1
     print(f"{measured.tracker}: {measured.tracker_us:.1f} us a request, {measured.rate:,.0f} requests/s")
-    for part, share in found.items():
+    for part, share in parts.items():
         print(f"{part:40} {share:6.1%} {share * measured.tracker_us:6.2f} us")
     return 0
 

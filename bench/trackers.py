@@ -4,90 +4,90 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Final
 
+from bench import rivals
+from bench.builds import Builds
 from bench.cores import Cores, available, pinned
+from bench.running import HOST, Running, Start
 from tests.support.daemon import Daemon
-from tests.support.process import ChildProcess
 from tests.support.servers import StoreServer, valkey
-from tests.support.waiting import free_port
-from udptracker.load import InfoHashes, LoadOptions
+from udptracker.load import LoadOptions
 
-_HOST: Final = "127.0.0.1"
-_WHITELIST: Final = "whitelist"
-OPENTRACKER: Final = "opentracker"
+_Tree = Callable[[], Path]
+"""Says where to import our tracker from."""
 
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A tracker that answers, and the processes to charge."""
-
-    port: int
-    pids: tuple[int, ...]
-    store_pids: tuple[int, ...]
-    cores: Cores
-
-
-Start = Callable[[LoadOptions], AbstractContextManager[Running]]
-"""Starts a tracker fit for the world of these options; it ends with the block."""
+SLOW: Final = ("chihaya, valkey",)
+"""Takes minutes to be filled, so it runs where it is asked for by name."""
 
 
 @contextmanager
-def _on_memory(_: LoadOptions) -> Iterator[Running]:
-    cores = Cores.divide(available(), 1)
-    with TemporaryDirectory() as directory, _daemon(Path(directory), "memory", cores) as daemon:
+def _on_memory(_: LoadOptions, tree: _Tree, workers: int = 1) -> Iterator[Running]:
+    cores = Cores.divide(available(), workers)
+    with _daemon("memory", tree(), cores, workers) as daemon:
         yield Running(daemon.port, (daemon.pid,), (), cores)
 
 
 @contextmanager
-def _on_valkey(_: LoadOptions, workers: int) -> Iterator[Running]:
+def _on_valkey(_: LoadOptions, tree: _Tree, workers: int = 1) -> Iterator[Running]:
     cores = Cores.divide(available(), workers)
     with StoreServer(valkey()) as store:
         with pinned(cores.store):
             store.start()
-        arguments = ("--workers", str(workers))
-        with TemporaryDirectory() as directory, _daemon(Path(directory), store.url, cores, *arguments) as daemon:
+        with _daemon(store.url, tree(), cores, workers) as daemon:
             yield Running(daemon.port, (daemon.pid,), (store.pid,), cores)
 
 
 @contextmanager
-def _daemon(directory: Path, storage: str, cores: Cores, *arguments: str) -> Iterator[Daemon]:
-    with Daemon(directory, storage, arguments=arguments, hosts=(_HOST,)) as daemon:
+def _daemon(storage: str, tree: Path, cores: Cores, workers: int) -> Iterator[Daemon]:
+    arguments, environment = ("--workers", str(workers)), {"PYTHONPATH": str(tree)}
+    with (
+        TemporaryDirectory() as directory,
+        Daemon(Path(directory), storage, arguments=arguments, hosts=(HOST,), environment=environment) as daemon,
+    ):
         with pinned(cores.tracker):
             daemon.start()
         yield daemon
         daemon.stop()
 
 
-@contextmanager
-def _opentracker(options: LoadOptions) -> Iterator[Running]:
-    """Debian's build answers only for the info hashes of a file, which it reads after it has changed its root
-    directory to -d (as root) and given up its rights: hence a relative name, and a directory open to all."""
-    port, cores = free_port(), Cores.divide(available(), 1)
-    with TemporaryDirectory() as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        (directory / _WHITELIST).write_text("".join(f"{info_hash.hex()}\n" for info_hash in InfoHashes(options)))
-        with ChildProcess(directory / "log") as process:
-            with pinned(cores.tracker):
-                listen = ("-i", _HOST, "-p", str(port), "-P", str(port))
-                process.launch([OPENTRACKER, *listen, "-w", _WHITELIST, "-d", directory])
-            yield Running(port, (process.pid,), (), cores)
+def ours(builds: Builds) -> dict[str, Start]:
+    """Our own, by name."""
 
+    def compiled() -> Path:
+        return builds.compiled
 
-def trackers() -> Mapping[str, Start]:
-    """Those that can be started here, by name."""
-    found: dict[str, Start] = {
-        "memory": _on_memory,
-        "valkey, 1 worker": partial(_on_valkey, workers=1),
-        "valkey, 2 workers": partial(_on_valkey, workers=2),
+    def plain() -> Path:
+        return builds.plain
+
+    return {
+        "memory": partial(_on_memory, tree=compiled),
+        "memory, plain": partial(_on_memory, tree=plain),
+        "memory, 2 workers": partial(_on_memory, tree=compiled, workers=2),
+        "valkey, 1 worker": partial(_on_valkey, tree=compiled),
+        "valkey, plain": partial(_on_valkey, tree=plain),
+        "valkey, 2 workers": partial(_on_valkey, tree=compiled, workers=2),
     }
-    if shutil.which(OPENTRACKER):
-        found[OPENTRACKER] = _opentracker
+
+
+def trackers(builds: Builds, chihaya: Path | None = None, aquatic: Path | None = None) -> Mapping[str, Start]:
+    """All that can be started here, by name.
+
+    Args:
+        builds: of ours.
+        chihaya, aquatic: programs that somebody built; of aquatic `aquatic_udp`.
+    """
+    found = ours(builds)
+    if chihaya:
+        found["chihaya"] = partial(rivals.chihaya, binary=chihaya)
+        found["chihaya, valkey"] = partial(rivals.chihaya_on_valkey, binary=chihaya)
+    if aquatic:
+        found["aquatic"] = partial(rivals.aquatic, binary=aquatic)
+    if shutil.which(rivals.OPENTRACKER):
+        found[rivals.OPENTRACKER] = rivals.opentracker
     return MappingProxyType(found)

@@ -17,9 +17,12 @@ _TIMEOUT: Final = 120.0
 
 def test_measures_trackers_in_turn_and_writes_table_json_and_chart(tmp_path: Path) -> None:
     """One tracker with a store and one without, a closed and an open loop."""
-    trackers = ("memory", "valkey, 1 worker")
+    trackers = ("memory, plain", "valkey, plain")
     command = [sys.executable, "-m", "bench", "--rounds", "1", "--seconds", "2", "--scale", "0.01"]
     command += ["--output", str(tmp_path), "--trackers", *trackers, "--loads", "mixed", "half load"]
+    readme = tmp_path / "README.md"
+    readme.write_text("Before.\n\n| Load | Tracker | CPU |\n|---|---|---:|\n| mixed | gone | 1 |\n\nAfter.\n")
+    command += ["--readme", str(readme)]
     ended = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     assert ended.returncode == 0, ended.stderr
     found = {
@@ -29,8 +32,10 @@ def test_measures_trackers_in_turn_and_writes_table_json_and_chart(tmp_path: Pat
     for (load, tracker), row in found.items():
         assert row["rate"] > 0
         assert row["tracker_us"] > 0
-        assert (row["store_us"] > 0) == (tracker != "memory")
+        assert row["peers"] > 1
+        assert (row["store_us"] > 0) == (tracker != "memory, plain")
         assert f"| {load}" in ended.stdout
+    assert readme.read_text() == f"Before.\n\n{ended.stdout}\nAfter.\n"
     assert "memory" in (tmp_path / "benchmark.svg").read_text()
 
 

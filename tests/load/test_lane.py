@@ -115,7 +115,7 @@ def test_a_good_announce(played: Played) -> None:
     played.answer(wire.encode_announce_response(transaction_id, 1800, 2, 3, peers_of(played, torrent, 2)))
     tally = played.lane.tally
     assert sum(tally.latencies[Action.ANNOUNCE].values()) == 1
-    assert (tally.checked, tally.failed, played.lane.waiting) == (1, 0, 0)
+    assert (tally.checked, tally.peers, tally.failed, played.lane.waiting) == (1, 2, 0, 0)
     assert not tally.errors
 
 

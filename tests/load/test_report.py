@@ -37,6 +37,7 @@ def test_nothing_is_zeros() -> None:
 def second(answers: int, latency: int) -> Tally:
     tally = Tally(seconds=1.0, cpu=0.001, sent=[0, answers, 1])
     tally.latencies[1][latency] = answers
+    tally.peers = 3 * answers
     tally.errors["refused: no"] = 1
     tally.failed = 1
     return tally
@@ -47,6 +48,7 @@ def report() -> LoadReport:
     seconds = [second(100, 1000), second(300, 3000)]
     after = Tally(lost=2, late=1, sent=[0, 0, 0])
     after.latencies[1][9000] = 1
+    after.peers = 3
     total = Tally()
     for tally in (*seconds, after):
         total.add(tally)
@@ -60,6 +62,7 @@ def test_a_report_adds_up(report: LoadReport) -> None:
     assert report.latency.max == 9000
     assert [interval.latency.p50 for interval in report.intervals] == [1000, 3000]
     assert report.errors == {"refused: no": 2}
+    assert report.peers_per_answer == 3.0
     assert report.tracker_cpu_per_request == pytest.approx(10.0)
     assert report.generator_cpu_per_request == pytest.approx(0.002 / 402 * 1e6)
 

@@ -150,7 +150,8 @@ class Lane:
     def receive(self) -> None:
         """Take and check what has arrived."""
         receive, take = self._socket.recv, self._pending.pop
-        latencies = self.tally.latencies
+        tally = self.tally
+        latencies = tally.latencies
         announce_latencies = latencies[_ANNOUNCE]
         most, compact = self._most_bytes, self._compact
         try:
@@ -175,6 +176,7 @@ class Lane:
                         continue
                     self._until_check -= 1
                     if self._until_check or self._peers_are_right(data, torrent):
+                        tally.peers += (size - 20) // compact
                         announce_latencies[int(now - due) // 1000] += 1
                 elif action == _CONNECT:
                     if size != 16:

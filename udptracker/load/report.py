@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import ceil
 from typing import Any
 
+from udptracker.core.wire import Action
 from udptracker.load.options import LoadOptions
 from udptracker.load.tally import KINDS, Tally
 
@@ -81,6 +82,7 @@ class LoadReport:
         unsent: requests of an open loop's schedule that the generator gave up, since it could not keep up.
         errors: bad answers and other mishaps by kind.
         checked: announce answers whose every peer was checked.
+        peers_per_answer: peers in a good answer to an announce, on average.
         latency: of all good answers, and `latency_by_kind` of each kind; microseconds from when a request was due.
         intervals: second by second.
         generator_cpu: CPU seconds of the generator's processes. `mean_lag`, `worst_lag`: microseconds from when a
@@ -102,6 +104,7 @@ class LoadReport:
     unsent: int
     errors: dict[str, int]
     checked: int
+    peers_per_answer: float
     latency: Latency
     latency_by_kind: dict[str, Latency]
     intervals: tuple[Interval, ...]
@@ -128,6 +131,7 @@ class LoadReport:
         names = [kind.name.lower() for kind in KINDS]
         by_kind = {name: Latency.of(counts) for name, counts in zip(names, total.latencies, strict=True) if counts}
         sent = sum(total.sent)
+        announces = sum(total.latencies[KINDS.index(Action.ANNOUNCE)].values())
         return cls(
             options=options,
             target=target,
@@ -142,6 +146,7 @@ class LoadReport:
             unsent=total.unsent,
             errors=dict(total.errors.most_common()),
             checked=total.checked,
+            peers_per_answer=total.peers / announces if announces else 0.0,
             latency=Latency.of(*total.latencies),
             latency_by_kind=by_kind,
             intervals=tuple(intervals),
@@ -192,6 +197,7 @@ class LoadReport:
             "sent_by_kind": self.sent,
             "errors": self.errors,
             "answers_checked": self.checked,
+            "peers_per_answer": self.peers_per_answer,
             "latency_us": {
                 "all": asdict(self.latency),
                 **{name: asdict(latency) for name, latency in self.latency_by_kind.items()},

@@ -24,6 +24,7 @@ class Tally:
         errors: by what was wrong, answers that fit no request among them.
         unsent: requests of the schedule that were given up, since the generator could not keep up.
         checked: announce answers whose peers were looked at one by one.
+        peers: in all good announce answers together.
         lag: microseconds that requests were sent after they were due, in sum. `worst_lag`: at most.
     """
 
@@ -37,6 +38,7 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     unsent: int = 0
     checked: int = 0
+    peers: int = 0
     lag: float = 0.0
     worst_lag: float = 0.0
 
@@ -58,5 +60,6 @@ class Tally:
         self.errors.update(other.errors)
         self.unsent += other.unsent
         self.checked += other.checked
+        self.peers += other.peers
         self.lag += other.lag
         self.worst_lag = max(self.worst_lag, other.worst_lag)

@@ -76,6 +76,7 @@ def _outcome(report: LoadReport) -> Table:
         table.add_row("unsent", f"{report.unsent:,}: the generator could not keep to the schedule")
     if report.options.rate:
         table.add_row("sent after due", f"{_ms(report.mean_lag)} on average, {_ms(report.worst_lag)} at most")
+    table.add_row("peers in an answer", f"{report.peers_per_answer:.1f}")
     table.add_row("peers checked in", f"{report.checked:,} announce answers")
     table.add_row("tracker CPU", _cpu(report.tracker_cpu_per_request, "not found: not local? give --pid"))
     table.add_row("generator CPU", _cpu(report.generator_cpu_per_request, "nothing was answered"))
