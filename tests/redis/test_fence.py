@@ -17,13 +17,12 @@ import pytest
 import uvloop
 
 from tests.support.servers import StoreServer
-from tests.support.stores import SHORT, topology_of
+from tests.support.stores import SHORT, topology_of, until_connected
 from tests.support.tls import Authority, Certificate
 from tests.support.waiting import PATIENCE
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.greeting import connect
 from udptracker.redis.link import Link, Timeouts
-from udptracker.redis.topology import Topology
 from udptracker.redis.url import parse_broker
 from udptracker.storage.redis.layout import command
 
@@ -228,15 +227,6 @@ async def relay_to(server: StoreServer, path: Path | None) -> AsyncIterator[tupl
         yield relay, url
     finally:
         listener.close()
-
-
-async def until_connected(topology: Topology, times: int) -> None:
-    """Return when it has connected so many times."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if topology.connections >= times:
-                return
-            await asyncio.sleep(0.01)
 
 
 class TestAProxyDeliversNothingOnceThereIsANewConnection:

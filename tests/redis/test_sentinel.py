@@ -52,6 +52,8 @@ async def test_a_master_that_became_a_replica_is_left(store_servers: StoreServer
     watched = await asyncio.to_thread(Watched, store_servers)
     async with redis_store(watched.url) as store:
         await ask(store, announce(1, SEEDER, STARTED))
+        with watched.master.client() as client:
+            assert client.wait(1, 5000) == 1, "the replica is behind"
         await asyncio.to_thread(watched.fail_over)
         with watched.master.client() as client:
             client.replicaof("127.0.0.1", watched.replica.port)  # as the sentinel does, in its time

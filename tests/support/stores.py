@@ -76,6 +76,15 @@ def topology_of(url: str, timeouts: Timeouts = SHORT) -> Topology:
     return make_topology(parse_broker(url), timeouts)
 
 
+async def until_connected(topology: Topology, times: int) -> None:
+    """Return when it has connected so many times."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if topology.connections >= times:
+                return
+            await asyncio.sleep(0.01)
+
+
 def make_redis_store(
     url: str, clock: Callable[[], int] | None = None, *, timeouts: Timeouts = SHORT, **options: Any
 ) -> RedisStore:

@@ -17,7 +17,7 @@ from tests.conftest import StoreServers
 from tests.storage.contract import SEEDER, STARTED, announce, ask
 from tests.support import servers
 from tests.support.servers import StoreServer
-from tests.support.stores import make_redis_store, topology_of
+from tests.support.stores import topology_of, until_connected
 from tests.support.waiting import eventually
 from udptracker.core.swarm import StoreError, StoreUnavailable
 from udptracker.redis.link import Timeouts
@@ -180,10 +180,12 @@ async def test_what_a_server_says_when_it_cannot_serve(
 
 async def test_a_command_that_was_renamed_is_named(store_servers: StoreServers) -> None:
     server = store_servers(("--rename-command", "HRANDFIELD", ""))
-    store = make_redis_store(server.url)
-    async with asyncio.timeout(5.0):
-        with suppress(StoreUnavailable):
-            await store.open()
-        with pytest.raises(StoreUnavailable, match="unknown command 'HRANDFIELD'"):
-            await store.execute([announce(1, SEEDER, STARTED)])
+    topology = topology_of(server.url)
+    store = RedisStore(topology, random.random)
+    topology.start()
+    await until_connected(topology, 1)
+    with pytest.raises(StoreUnavailable, match="unknown command 'HRANDFIELD'"):
+        await store.check()
+    with pytest.raises(StoreUnavailable, match="unknown command 'HRANDFIELD'"):
+        await store.execute([announce(1, SEEDER, STARTED)])
     await store.close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from hiredis import ReplyError
 
+from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import FAMILIES, Operation, Result, Role, StoreError, StoreUnavailable, Totals
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment, segment
@@ -29,10 +31,12 @@ from udptracker.storage.redis.registry import Registry
 from udptracker.storage.redis.replay import Replay, is_broken_value
 from udptracker.storage.redis.rounds import Batch
 from udptracker.storage.redis.samples import Samples
+from udptracker.storage.redis.servers import Servers
 from udptracker.storage.redis.witness import Witness
 from udptracker.storage.replayable import Entry, Identity, Look, Outcome, Pool, ReplayableStore
 
-_OLDEST_SERVER: Final = (6, 2)
+log = logging.getLogger(__name__)
+
 _SECOND: Final = 1_000_000_000
 _LIFETIME_MILLISECONDS: Final = 1_800_000
 
@@ -62,6 +66,8 @@ class RedisStore(ReplayableStore):
         self._registry = Registry()
         self._stopped_milliseconds = int(remember_stops * 1000)
         self._server_clock = StoreClock(time.time_ns() - time.monotonic_ns())
+        self._servers = Servers(topology)
+        self._refusals = Seldom()
         self._witness = Witness(topology, self._server_clock, self._stopped_milliseconds or _LIFETIME_MILLISECONDS)
         self._changes: list[tuple[bytes, int]] = []
 
@@ -89,24 +95,14 @@ class RedisStore(ReplayableStore):
                 return
 
     async def check(self) -> Identity:
-        """The run ids of the servers and the generations of their data, after a write, a look at their version and one
-        at their clock.
+        """The run ids of the servers and the generations of their data, after a try of all that is needed of them.
 
         Raises:
-            StoreUnavailable: one does not answer.
+            StoreUnavailable: one does not answer, or refuses something.
             StoreError: one is older than 6.2.
         """
-        try:
-            infos = [_parse_info(info) for info in await self._topology.call_each("INFO", "server")]
-        except ReplyError as error:
-            raise StoreUnavailable(str(error)) from error
-        for info in infos:
-            found = info.get("redis_version", "of unknown version")
-            if tuple(int(part) for part in found.split(".")[:2] if part.isdecimal()) < _OLDEST_SERVER:
-                raise StoreError(f"the server is Redis {found}: 6.2 or later is needed, for HRANDFIELD")
-        generations = await self._witness.identify()
-        await self.ping()
-        return Identity(frozenset(info.get("run_id", "") for info in infos), generations)
+        servers = await self._servers.identify()
+        return Identity(servers, await self._witness.identify())
 
     async def look(self) -> Look:
         return Look(*await self._witness.look())
@@ -155,8 +151,15 @@ class RedisStore(ReplayableStore):
             failed = failed or replies.failed
         self._changes += planned.changes
         if failed:
+            self._say_refusals(planned.results)
             self._look_for_another_server(planned.results)
         return planned.results
+
+    def _say_refusals(self, results: Sequence[Result | StoreError]) -> None:
+        """The server's words about single operations; those about all of them are the caller's to say."""
+        for result in results:
+            if type(result) is StoreError and self._refusals.allows(str(result), time.monotonic()):
+                log.warning("Redis refused an operation: %s", result)
 
     def _look_for_another_server(self, results: Sequence[Result | StoreError]) -> None:
         """Raise for the batch if a server refused it as a whole: what did not fail by then may be done again."""
@@ -198,8 +201,3 @@ class RedisStore(ReplayableStore):
         segments = self._take_changes()
         if segments:
             await self._topology.send(segments)
-
-
-def _parse_info(info: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
-    return {name: value for name, _, value in lines}

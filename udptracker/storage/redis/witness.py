@@ -21,7 +21,7 @@ from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.segment import segment
 from udptracker.redis.topology import Topology
 from udptracker.storage.redis.clock import StoreClock
-from udptracker.storage.redis.errors import store_error
+from udptracker.storage.redis.errors import is_refusal, store_error
 from udptracker.storage.redis.layout import CLOCK_JUMP, DOUBTS, GENERATION, parse_count
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Witness:
         )
         received = time.monotonic_ns()
         moment, doubts, *generations = replies
-        for reply in replies:
+        for reply in (doubts, *generations):
             _raise_if_away(reply)
         self._read_clock(sent, received, moment)
         if self._untold:
@@ -132,7 +132,8 @@ class Witness:
         return max(parse_count(reply), self._own_jump(), 0)
 
     def _read_clock(self, sent: int, received: int, moment: Any) -> None:
-        _raise_if_away(moment)
+        if not (isinstance(moment, ReplyError) and is_refusal(moment)):
+            _raise_if_away(moment)
         try:
             seconds, microseconds = moment
             server = int(seconds) * _SECOND + int(microseconds) * 1000

@@ -30,6 +30,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from udptracker.core.counters import Counters
+from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import AnnounceOperation, Operation, Result, StoreError, StoreUnavailable, Totals
 from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport
 from udptracker.storage.replayable import Identity, ReplayableStore
@@ -45,7 +46,7 @@ _HERD_SECONDS: Final = 0.3
 """Nodes that lost one store begin to replay at random moments within this time."""
 _FIRST_WAIT: Final = 1.0
 _LOOK_SECONDS: Final = 1.0
-_QUIET_SECONDS: Final = 30
+_QUIET_SECONDS: Final = 60.0
 """In which a store that comes and goes for one reason is reported once."""
 
 
@@ -100,7 +101,9 @@ class StandbyStore(PeerStore):
         self._backlog: News | None = None
         self._backlog_of = self._identity
         self._reason = ""
-        self._said = 0
+        self._seldom = Seldom(_QUIET_SECONDS)
+        self._said = False
+        """Whether it was said that the store is away: then its return is, too."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def now(self) -> int:
@@ -159,7 +162,7 @@ class StandbyStore(PeerStore):
 
     async def ping(self) -> None:
         if self._stand_in is not None:
-            raise StoreUnavailable("serving from the stand-in of this node")
+            raise StoreUnavailable(f"serving from the stand-in of this node: {self._reason}")
         await within(self._timeout, self._primary.ping())
 
     # ------------------------------------------------------------------------------------ away
@@ -184,14 +187,9 @@ class StandbyStore(PeerStore):
         """Open the circuit, once."""
         if self._stand_in is not None:
             return
-        now = self._steady()
-        again = reason == self._reason and now - self._said < _QUIET_SECONDS * _SECOND
-        if not again:
-            self._reason, self._said = reason, now
-        level = logging.DEBUG if again else logging.WARNING
-        log.log(level, "the store is away (%s): this node answers from what it has heard itself", reason)
+        self._said = self._say("the store is away (%s): this node answers from what it has heard itself", reason)
         self._counters.store_up = 0
-        self._fell = now
+        self._fell = self._steady()
         self._moment = self._replayer.oldest() - _SECOND  # before which the stand-in cannot count
         self._stand_in = self._make_stand_in(lambda: self._moment)
         self._begin(self._fill(self._stand_in))
@@ -221,20 +219,30 @@ class StandbyStore(PeerStore):
 
     async def _recover(self) -> None:
         """Knock until the primary answers, replay, close the circuit. Never gives up, and says what it meets."""
-        knock, said = _FIRST_KNOCK, ""
+        knock = _FIRST_KNOCK
         while True:
             await asyncio.sleep(knock * random.uniform(0.5, 1.0))
             knock = min(knock * 2, _LAST_KNOCK)
             try:
                 replayed = await self._return()
+            except StoreError as error:
+                self._said = self._say("the store is still away: %s", str(error)) or self._said
             except Exception as error:  # whatever it was, a store that is never tried again would be worse
-                reason = f"{type(error).__name__}: {error}"
-                if reason != said:
-                    log.warning("the store is still away: %s", error, exc_info=not isinstance(error, StoreError))
-                said = reason
+                if self._say("the store is still away, in an unforeseen way: %s", f"{type(error).__name__}: {error}"):
+                    log.exception("as was said")
+                    self._said = True
             else:
-                log.info("the store is back, %d peers replayed into it", replayed)
+                level = logging.INFO if self._said else logging.DEBUG
+                log.log(level, "the store is back, %d peers replayed into it", replayed)
                 return
+
+    def _say(self, words: str, reason: str) -> bool:
+        """Say why the store is away, unless it was said not long ago; whether it was said now."""
+        self._reason = reason
+        self._counters.store_errors[StoreUnavailable.__name__] += 1
+        said = self._seldom.allows(words % reason, self._steady() / _SECOND)
+        log.log(logging.WARNING if said else logging.DEBUG, words, reason)
+        return said
 
     async def _return(self) -> int:
         """Replay what the primary may lack, and serve from it; how many peers.
