@@ -9,16 +9,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from typing import Final
 
-_HELD: Final = (signal.SIGINT, signal.SIGTERM)
+_HELD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What operators send, but for what cannot be held."""
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Within the block SIGINT and SIGTERM wait for its end, and for `take_signals` in processes it starts."""
-    resource_tracker.ensure_running()  # starting it with the first process would let the signals through again
+    """Within the block the signals wait for its end, and for `take_signals` in processes it starts."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     try:
         yield

@@ -13,6 +13,7 @@ from udptracker.config import (
     Loaded,
     RedisSettings,
     Settings,
+    from_tree,
     parse,
 )
 
@@ -54,13 +55,47 @@ def test_what_is_no_duration_of_gos_is_refused(value: Any) -> None:
         ("127.0.0.1:6969", [("127.0.0.1", 6969)]),
         (["127.0.0.1:1", "[::1]:2"], [("127.0.0.1", 1), ("::1", 2)]),
         (":6969", [("0.0.0.0", 6969), ("::", 6969)]),
+        ("[::ffff:127.0.0.1]:6969", [("127.0.0.1", 6969)]),
     ],
 )
 def test_addresses(addr: Any, endpoints: list[tuple[str, int]]) -> None:
-    assert settings(udp={"addr": addr}).udp.endpoints() == endpoints
+    assert [address[:2] for address in settings(udp={"addr": addr}).udp.addresses()] == endpoints
 
 
-@pytest.mark.parametrize("addr", ["6969", "127.0.0.1", "::1:6969", "1.2.3.4:65536", "1.2.3.4:", "[::1]", "a b:1", ""])
+@pytest.mark.parametrize(
+    ("udp", "both"),
+    [
+        ({"addr": "[::]:6969"}, [True]),
+        ({"addr": "[0::0]:6969"}, [True]),
+        ({"addr": "[::]:6969", "ipv6_only": True}, [False]),
+        ({"addr": ["[::]:6969", "127.0.0.1:6969"]}, [False, False]),
+        ({"addr": ["[::]:6969", "127.0.0.1:6970"]}, [True, False]),
+        ({"addr": "[::1]:6969"}, [False]),
+        ({"addr": ":6969"}, [False, False]),
+        ({}, [False, False]),
+    ],
+)
+@pytest.mark.parametrize("root", ["udptracker", "chihaya"])
+def test_the_ipv6_wildcard_is_for_both_families_unless_told_otherwise(
+    udp: dict[str, Any], both: list[bool], root: str
+) -> None:
+    addresses = from_tree({"udp": udp}, root, {}).settings.udp.addresses()
+    assert [address.both_families for address in addresses] == both
+
+
+@pytest.mark.parametrize(
+    ("udp", "named"),
+    [
+        ({}, [False, False]),
+        ({"addr": ":6969"}, [False, False]),
+        ({"addr": ["0.0.0.0:6969", "[::]:6969"]}, [True, True]),
+    ],
+)
+def test_named_is_what_stands_in_the_file(udp: dict[str, Any], named: list[bool]) -> None:
+    assert [address.named for address in settings(udp=udp).udp.addresses()] == named
+
+
+@pytest.mark.parametrize("addr", ["6969", "127.0.0.1", "::1:6969", "1.2.3.4:65536", "1.2.3.4:", "[::1]", "[1.2.3.4]:1", "[:]:1", "a b:1", ""])
 def test_what_is_no_address_is_refused(addr: str) -> None:
     assert fault({"udp": {"addr": addr}}).path == "udptracker.udp.addr"
     assert fault({"udp": {"addr": [":1", addr]}}).path == "udptracker.udp.addr.1"

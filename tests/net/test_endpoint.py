@@ -18,7 +18,8 @@ from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
 from udptracker.core.tracker import Tracker
 from udptracker.core.wire import AnnounceResponse, ConnectResponse, Event, ScrapeResponse
-from udptracker.net.endpoint import DatagramSocket, Pace, UdpEndpoint, WildcardDatagramSocket, bind, listen, since_boot
+from udptracker.net.endpoint import DatagramSocket, Pace, UdpEndpoint, WildcardDatagramSocket, listen
+from udptracker.net.sockets import bind, since_boot
 from udptracker.service.batcher import Direct, Request
 from udptracker.storage.memory import MemoryStore
 

@@ -10,13 +10,14 @@ one, `writing` shows it to an operator without its secrets.
 
 from udptracker.config.faults import ConfigError, Fault
 from udptracker.config.reading import ROOTS, Loaded, from_tree, load, parse
-from udptracker.config.settings import MemorySettings, RedisSettings, Settings, StorageSettings, UdpSettings
+from udptracker.config.settings import Listen, MemorySettings, RedisSettings, Settings, StorageSettings, UdpSettings
 from udptracker.config.writing import dump, redacted
 
 __all__ = [
     "ROOTS",
     "ConfigError",
     "Fault",
+    "Listen",
     "Loaded",
     "MemorySettings",
     "RedisSettings",

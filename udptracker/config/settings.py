@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, Final, Literal
+from ipaddress import AddressValueError, IPv6Address
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import durationpy
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -73,9 +74,26 @@ def _endpoint(text: str) -> tuple[str, int]:
         ValueError: it is none of them.
     """
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]*)):([0-9]{1,5})", text, re.ASCII)
-    if match is None or int(match[3]) > 65535:
+    if match is None or int(match[3]) > 65535 or (match[1] and not _is_v6(match[1])):
         raise ValueError("an address such as 0.0.0.0:6969, [::]:6969 or :6969")
     return match[1] or match[2], int(match[3])
+
+
+def _is_v6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except AddressValueError:
+        return False
+    return True
+
+
+def _unmapped(host: str) -> str:
+    """An IPv4-mapped IPv6 address as the IPv4 one it is."""
+    return str((":" in host and IPv6Address(host).ipv4_mapped) or host)
+
+
+def _is_any_v6(host: str) -> bool:
+    return ":" in host and IPv6Address(host).is_unspecified
 
 
 def _checked_address(address: str) -> str:
@@ -119,6 +137,19 @@ MetricsAddress = Annotated[
 ]
 
 
+class Listen(NamedTuple):
+    """An address to listen on. `both_families`: IPv4 as well on this IPv6 one. `named`: asked for by name, not by a
+    default or a host left out."""
+
+    host: str
+    port: int
+    both_families: bool
+    named: bool
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 class Part(BaseModel):
     """Settings of one part: unknown keys and other types than the declared are refused."""
 
@@ -132,6 +163,7 @@ class UdpSettings(Part):
     """
 
     addr: Addresses = ("0.0.0.0:6969", "[::]:6969")
+    ipv6_only: bool = False
     private_key: Keys = ()
     connection_id_lifetime: Interval = 120.0
     max_clock_skew: NotNegative = 10.0
@@ -145,11 +177,19 @@ class UdpSettings(Part):
     receive_buffer: Annotated[int, _whole(4096, _LARGEST_BUFFER)] = 4_194_304
     read_pace: Pace = 0.001
 
-    def endpoints(self) -> list[tuple[str, int]]:
-        """(host, port) to listen on; a host left out is every address of both families."""
+    def addresses(self) -> list[Listen]:
+        """Where to listen. A host left out is every address of both families; `::` takes IPv4, too, unless `ipv6_only`
+        or an IPv4 address of that port says otherwise."""
+        given = [(_unmapped(host), port) for host, port in map(_endpoint, self.addr)]
+        v4_ports = {port for host, port in given if ":" not in host}
+        named = "addr" in self.model_fields_set
         found = []
-        for host, port in map(_endpoint, self.addr):
-            found += [(host, port)] if host else [("0.0.0.0", port), ("::", port)]
+        for host, port in given:
+            if not host:
+                found += [Listen("0.0.0.0", port, False, False), Listen("::", port, False, False)]
+            else:
+                both = _is_any_v6(host) and not self.ipv6_only and port not in v4_ports
+                found.append(Listen(host, port, both, named))
         return found
 
 

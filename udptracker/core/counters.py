@@ -59,6 +59,8 @@ class Counters:
     of an answer (`wire.Action`): `durations[answer[3]].add(microseconds, answers)`. The old IPv6 announce shares that
     of the announce.
 
+    `chore_failures` counts what a process does besides answering and that failed in an unforeseen way, by name.
+
     `gauges` are read when a snapshot is taken, by the name they have there, so that they are true at any time; that
     may be in another thread. Whoever has the figure puts its function there.
     """
@@ -69,6 +71,7 @@ class Counters:
         "buffered",
         "bytes_in",
         "bytes_out",
+        "chore_failures",
         "dropped",
         "durations",
         "gauges",
@@ -106,6 +109,7 @@ class Counters:
         self.gauges: dict[str, Callable[[], float]] = {"queue_depth": lambda: 0}
         self.store_errors: Counter[str] = Counter(dict.fromkeys(reasons.STORE_ERRORS, 0))
         self.store_up = 1
+        self.chore_failures: Counter[str] = Counter()
         self.buffered = 0
         self.replayed = 0
         self.replay_broken = 0

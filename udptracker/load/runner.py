@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
@@ -172,6 +172,7 @@ def _workers(options: LoadOptions, family: int, target: tuple[str, int]) -> Iter
     """Pipes to the started workers, which end with the block, whatever they are at."""
     context = get_context("spawn")
     processes, pipes = [], []
+    resource_tracker.ensure_running()  # starting it with the first process would let held signals through
     try:
         with signals_held():
             for place in range(options.processes):

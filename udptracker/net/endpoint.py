@@ -14,12 +14,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from time import CLOCK_BOOTTIME, clock_gettime_ns, monotonic_ns
+from time import monotonic_ns
 from typing import Any, Final
 
 from udptracker.core import reasons
 from udptracker.core.counters import Counters
 from udptracker.core.tracker import Pending, Tracker
+from udptracker.net.sockets import since_boot
 from udptracker.service.batcher import Request
 
 _READS_PER_TURN: Final = 64
@@ -47,11 +48,6 @@ _IPV6_RECVPKTINFO: Final = 49
 _IPV6_PKTINFO: Final = 50
 _CONTROL_BYTES: Final = socket.CMSG_SPACE(20)
 _WILDCARDS: Final = ("0.0.0.0", "::")
-
-
-def since_boot() -> int:
-    """Nanoseconds on a clock that also runs while the machine is suspended."""
-    return clock_gettime_ns(CLOCK_BOOTTIME)
 
 
 class Pace:
@@ -274,31 +270,6 @@ class UdpEndpoint(asyncio.DatagramProtocol):
     def error_received(self, exc: Exception) -> None:
         kind = reasons.REPLY_WOULD_BLOCK if isinstance(exc, BlockingIOError) else reasons.SOCKET_ERROR
         self._counters.dropped[kind] += 1
-
-
-def bind(host: str, port: int, *, share_port: bool, receive_buffer: int) -> socket.socket:
-    """A bound, non-blocking UDP socket; IPv6 ones are v6-only.
-
-    Args:
-        share_port: with SO_REUSEPORT, so that the workers of one tracker share the port.
-        receive_buffer: bytes to ask the kernel for; it grants up to net.core.rmem_max.
-
-    Raises:
-        OSError: the address cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if share_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def listen(

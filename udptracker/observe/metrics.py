@@ -275,6 +275,13 @@ _FAMILIES: Final = (
         "Unix time the last reaper run ended; 0 before the first.",
         _sum("reaper_last_success"),
     ),
+    _family(
+        "counter",
+        "chore_failures_total",
+        "Runs of what a process does besides answering that failed in an unforeseen way, by chore.",
+        _by_key("chore_failures"),
+        "chore",
+    ),
     _family("gauge", "workers", "Worker processes that answered this scrape.", lambda s: [((), (len(s.workers),))]),
     _family(
         "counter",

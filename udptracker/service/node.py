@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
-import os
 import random
-import signal
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from udptracker.config import Settings
@@ -20,18 +18,16 @@ from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.core.tracker import Tracker
-from udptracker.net.endpoint import DatagramSocket, UdpEndpoint, listen, since_boot
-from udptracker.observe.kernel import socket_drops
+from udptracker.net.endpoint import DatagramSocket, UdpEndpoint, listen
+from udptracker.net.sockets import since_boot
 from udptracker.service.batcher import Batcher, Direct, Executor
+from udptracker.service.chores import Chores
 from udptracker.service.lag import watch_lag
+from udptracker.service.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, within
 from udptracker.service.reaper import Reaper
 from udptracker.service.stores import make_store
 from udptracker.storage.base import ImmediateStore, PeerStore
 
-log = logging.getLogger(__name__)
-
-DRAIN_SECONDS: Final = 5.0
-"""The most that a stopping node waits for the store to answer what was accepted."""
 _COLLECT_SECONDS: Final = 0.05
 _BEAT_SECONDS: Final = 1.0
 
@@ -51,7 +47,6 @@ class Node:
     ) -> None:
         self.counters = Counters()
         self._report_interval = settings.storage.config.prometheus_reporting_interval
-        self._inodes = [os.fstat(sock.fileno()).st_ino for sock in sockets]
         self.store: PeerStore = make_store(settings.storage, random.random, self.counters)
         udp = settings.udp
         policy = Policy(
@@ -71,12 +66,12 @@ class Node:
         else:
             self._executor = Batcher(self.store, self._tracker.respond, self.counters, max_pending=udp.max_pending)
         config = settings.storage.config
-        self._reaper = Reaper(self.store, self.counters, interval=config.gc_interval, lifetime=config.peer_lifetime)
-        self._reaps = reaps
+        self._reaper = Reaper(self.store, self.counters, lifetime=config.peer_lifetime) if reaps else None
+        self._reap_interval = config.gc_interval
         self._sockets = sockets
         self._read_pace = udp.read_pace
         self._transports: list[DatagramSocket] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._chores = Chores(self.counters)
 
     async def start(self) -> None:
         """Open the store, then read from the sockets."""
@@ -89,29 +84,27 @@ class Node:
         for sock in self._sockets:
             endpoint = UdpEndpoint(self._tracker, self._executor.submit, self.counters, time.time)
             self._transports.append(listen(loop, sock, endpoint, self._read_pace))
-        chores = [self._watch_totals(), self._beat(), _collect_young(), watch_lag(self.counters)]
-        chores += [self._reaper.run()] if self._reaps else []
-        self._tasks = [loop.create_task(chore) for chore in chores]
+        self._chores.start("totals", self._report_interval, self._watch_totals, at_once=True)
+        self._chores.start("beat", _BEAT_SECONDS, self._beat)
+        self._chores.start("garbage", _COLLECT_SECONDS, _collect_young)
+        self._chores.start("lag", 0.0, partial(watch_lag, self.counters), at_once=True)
+        if self._reaper is not None:
+            self._chores.start("reaper", self._reap_interval, self._reaper.reap)
 
     async def stop(self) -> None:
-        """Stop reading, finish what was accepted within `DRAIN_SECONDS`, close."""
+        """Stop reading, finish what was accepted, close, each within a bound of its own."""
         for transport in self._transports:
             transport.stop_reading()
-        try:
-            await asyncio.wait_for(self._executor.drain(), DRAIN_SECONDS)
-        except TimeoutError:
-            log.warning("the store did not answer within %.0f s: what waited for it is dropped", DRAIN_SECONDS)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        try:
-            await asyncio.wait_for(self.store.close(), DRAIN_SECONDS)
-        except TimeoutError:
-            log.warning("the store did not close within %.0f s", DRAIN_SECONDS)
+        await within(DRAIN_SECONDS, self._executor.drain(), "the store did not answer what waited for it")
+        await self._chores.stop(CLOSE_SECONDS)
+        await within(CLOSE_SECONDS, self.store.close(), "the store did not close")
         for sock in self._sockets:
             sock.close()
         for transport in self._transports:
             transport.close()
+
+    async def alive(self) -> bool:
+        return True
 
     async def ready(self) -> tuple[bool, str]:
         """Whether the store takes announces, and a word on it."""
@@ -121,39 +114,21 @@ class Node:
             return False, f"the store does not answer: {error}"
         return True, "ready"
 
-    def snapshot(self) -> dict[str, Any]:
-        """Every counter of this process, with the datagrams the kernel dropped for its sockets."""
-        return {**self.counters.snapshot(), "kernel_drops": socket_drops(self._inodes)}
+    async def snapshots(self) -> dict[str, dict[str, Any]]:
+        """Every counter of this process, which is by itself."""
+        return {"0": self.counters.snapshot()}
 
     async def _beat(self) -> None:
         """Let the sockets notice whether the process stood still."""
-        while True:
-            await asyncio.sleep(_BEAT_SECONDS)
-            for transport in self._transports:
-                transport.beat(since_boot())
+        for transport in self._transports:
+            transport.beat(since_boot())
 
     async def _watch_totals(self) -> None:
         """Refresh the gauges of what the store holds; while it is away they keep their last values."""
-        while True:
-            with contextlib.suppress(StoreUnavailable):
-                self.counters.totals.update(await self.store.totals())
-            await asyncio.sleep(self._report_interval)
+        with contextlib.suppress(StoreUnavailable):
+            self.counters.totals.update(await self.store.totals())
 
 
 async def _collect_young() -> None:
     """Free the cycles that exceptions and tasks leave behind, while they are young and few."""
-    while True:
-        await asyncio.sleep(_COLLECT_SECONDS)
-        gc.collect(1)
-
-
-async def until_told_to_stop() -> None:
-    """Return at the first SIGTERM or SIGINT; from then on the next one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    await told.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+    gc.collect(1)

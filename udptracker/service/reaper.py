@@ -1,8 +1,7 @@
-"""The coroutine that expires stale peers, on whatever store."""
+"""What expires stale peers, on whatever store."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 
@@ -14,24 +13,17 @@ log = logging.getLogger(__name__)
 
 
 class Reaper:
-    """Every `interval` seconds, removes peers that have not announced for `lifetime` seconds.
+    """Removes peers that have not announced for `lifetime` seconds.
 
     It may be cancelled at any point and started again: what it left is found by the next run.
     """
 
-    def __init__(self, store: PeerStore, counters: Counters, *, interval: float, lifetime: float) -> None:
+    def __init__(self, store: PeerStore, counters: Counters, *, lifetime: float) -> None:
         self._store = store
         self._counters = counters
-        self._interval = interval
         self._lifetime = lifetime
 
-    async def run(self) -> None:
-        """Reap for ever."""
-        while True:
-            await asyncio.sleep(self._interval)
-            await self.reap_once()
-
-    async def reap_once(self) -> None:
+    async def reap(self) -> None:
         """One run, counted; a store that does not answer is left for the next run."""
         counters = self._counters
         try:
@@ -40,10 +32,9 @@ class Reaper:
             counters.reaper_failures += 1
             log.warning("reaping was cut off, the next run goes on: %s", error)
             return
-        except Exception:  # a bug in a store must not end the only thing that keeps it from growing
+        except Exception:
             counters.reaper_failures += 1
-            log.exception("reaping failed in an unforeseen way")
-            return
+            raise
         if not report.ran:
             counters.reaper_skipped += 1
             return

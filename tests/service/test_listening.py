@@ -1,0 +1,116 @@
+"""The sockets of the configured addresses, on this machine's real interfaces."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.waiting import free_port
+from udptracker import config
+from udptracker.config import Listen
+from udptracker.service.listening import Bound, bind_all
+
+BUFFER = 1 << 16
+
+
+@contextmanager
+def bound(workers: int = 1, **udp: Any) -> Iterator[Bound]:
+    """What is bound for a `udp:` section, closed at the end."""
+    settings = config.from_tree({"udp": udp}, "udptracker", {}).settings
+    made = bind_all(settings.udp.addresses(), workers, BUFFER)
+    try:
+        yield made
+    finally:
+        for sockets in made.sockets:
+            for sock in sockets:
+                sock.close()
+
+
+def names(made: Bound) -> list[list[tuple[str, int]]]:
+    return [[sock.getsockname()[:2] for sock in sockets] for sockets in made.sockets]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_worker_has_a_socket_on_each_address(workers: int) -> None:
+    port = free_port()
+    with bound(workers, addr=[f"127.0.0.1:{port}", f"[::1]:{port}"]) as made:
+        assert names(made) == [[("127.0.0.1", port), ("::1", port)]] * workers
+
+
+def test_a_host_left_out_is_both_families() -> None:
+    port = free_port()
+    with bound(addr=f":{port}") as made:
+        assert names(made) == [[("0.0.0.0", port), ("::", port)]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_that_fails_is_named_and_none_stays_bound(workers: int) -> None:
+    free, taken = free_port(), free_port()
+    both = [f"127.0.0.1:{free}", f"127.0.0.1:{taken}"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", taken))
+        said = rf"^cannot listen on 127\.0\.0\.1 port {taken}: Address already in use$"
+        with pytest.raises(OSError, match=said), bound(workers, addr=both):
+            pass
+    with bound(workers, addr=both):
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_beside_one_that_shares_its_port(workers: int) -> None:
+    addr = f"127.0.0.1:{free_port()}"
+    with bound(2, addr=addr), pytest.raises(OSError, match="in use"), bound(workers, addr=addr):
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_ipv6_wildcard_takes_ipv4_as_well(workers: int) -> None:
+    port = free_port()
+    with bound(workers, addr=f"[::]:{port}") as made:
+        assert [address.both_families for address in made.addresses] == [True]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"over IPv4", ("127.0.0.1", port))
+        received = []
+        for (sock,) in made.sockets:
+            try:
+                received.append(sock.recv(100))
+            except BlockingIOError:
+                continue
+        assert received == [b"over IPv4"]
+
+
+@pytest.mark.parametrize(
+    "udp",
+    [{"addr": ["[::]:{port}"], "ipv6_only": True}, {"addr": ["[::]:{port}", "127.0.0.1:{port}"]}],
+    ids=["ipv6_only", "an IPv4 address of that port"],
+)
+def test_unless_told_otherwise(udp: dict[str, Any]) -> None:
+    port = free_port()
+    with bound(**udp | {"addr": [text.format(port=port) for text in udp["addr"]]}) as made:
+        assert not any(address.both_families for address in made.addresses)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"over IPv4", ("127.0.0.1", port))
+        with pytest.raises(BlockingIOError):
+            made.sockets[0][0].recv(100)
+
+
+def test_an_absent_address_that_nobody_named_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    here, absent = Listen("127.0.0.1", port, False, False), Listen("2001:db8::1", port, False, False)
+    made = bind_all([here, absent], 1, BUFFER)
+    made.sockets[0][0].close()
+    assert made.addresses == [here]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"not listening on [2001:db8::1]:{port}" in record.message
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_that_was_named_or_is_the_only_one_is_an_error(named: bool) -> None:
+    with pytest.raises(OSError, match="Cannot assign requested address"):
+        bind_all([Listen("2001:db8::1", free_port(), False, named)], 1, BUFFER)

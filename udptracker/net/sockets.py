@@ -1,0 +1,37 @@
+"""Bound UDP sockets."""
+
+from __future__ import annotations
+
+import socket
+from time import CLOCK_BOOTTIME, clock_gettime_ns
+
+
+def since_boot() -> int:
+    """Nanoseconds on a clock that also runs while the machine is suspended."""
+    return clock_gettime_ns(CLOCK_BOOTTIME)
+
+
+def bind(host: str, port: int, *, share_port: bool, receive_buffer: int, v6_only: bool = True) -> socket.socket:
+    """A bound, non-blocking UDP socket.
+
+    Args:
+        share_port: with SO_REUSEPORT, so that the workers of one tracker share the port.
+        receive_buffer: bytes to ask the kernel for; it grants up to net.core.rmem_max.
+        v6_only: false lets an IPv6 socket take IPv4 as well, from IPv4-mapped addresses (RFC 3493, 5.3).
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6_only)
+        if share_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,150 @@
+"""The life of a process, the same for a node by itself, for a worker and for their parent: start, serve, stop.
+
+From the signal that says so, a process ends within `STOP_SECONDS`, whatever its store, its workers and its tasks do:
+each step of a stop has its part of that, and whoever does not keep it is named in the log and left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, TypeVar
+
+import uvloop
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STOP_SECONDS: Final = 5.0
+"""From the signal to the end of the process, on a machine that is not overloaded."""
+DRAIN_SECONDS: Final = 2.0
+"""Of those, how long a node waits for its store to answer what was accepted."""
+CLOSE_SECONDS: Final = 0.5
+"""And for its chores to end, and again for its store to close."""
+WORKERS_SECONDS: Final = 4.0
+"""And how long the parent waits for its workers, before it kills them."""
+
+_ENDINGS: Final = (signal.SIGTERM, signal.SIGINT)
+_NEWS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Service(Protocol):
+    """What lives in a process: a node, or the parent of several."""
+
+    async def start(self) -> None:
+        """Return once requests are served.
+
+        Raises:
+            StoreError: the store can never serve.
+            OSError: the system has no room for it.
+        """
+
+    async def stop(self) -> None:
+        """End within `STOP_SECONDS`, also when it has not started or only in part."""
+
+    async def snapshots(self) -> dict[str, dict[str, Any]]:
+        """The counters of each process that serves, by its name."""
+
+    async def alive(self) -> bool:
+        """Whether every process of it responds."""
+
+    async def ready(self) -> tuple[bool, str]:
+        """Whether requests reach the store, and a word on it."""
+
+
+def take_news() -> None:
+    """From now on no signal that operators send ends the process but SIGTERM, SIGINT and SIGKILL."""
+    for number in _NEWS:
+        signal.signal(number, lambda number, _: _ignore(signal.Signals(number)))
+
+
+def run(life: Coroutine[Any, Any, T]) -> T:
+    """Run a life on an event loop of its own. Tasks that are left when it ends hold nothing up."""
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(life)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            _, stuck = loop.run_until_complete(asyncio.wait(left, timeout=CLOSE_SECONDS))
+            for task in stuck:
+                log.warning("a task does not end and is left: %r", task)
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def live(service: Service, told: asyncio.Event, serving: Callable[[], None]) -> None:
+    """From start to stop.
+
+    Args:
+        told: set when it is to stop, by signals among others (see `heed`).
+        serving: called once, when requests are served.
+    """
+    starting = asyncio.ensure_future(service.start())
+    waiting = asyncio.ensure_future(told.wait())
+    try:
+        # A store that is away may keep `start` waiting for long: the signal must still be heard.
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            serving()
+            await waiting
+    finally:
+        if sys.stderr is not None:
+            # The last resort, for what holds up the loop or the interpreter itself.
+            faulthandler.dump_traceback_later(STOP_SECONDS, exit=True)
+        waiting.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting}, timeout=CLOSE_SECONDS)
+        await service.stop()
+
+
+def heed(told: asyncio.Event, before_the_end: Callable[[], None] | None = None) -> None:
+    """Set `told` at the first SIGTERM or SIGINT; the next one ends the process at once.
+
+    Args:
+        before_the_end: called then, for what would outlive the process.
+    """
+    loop = asyncio.get_running_loop()
+
+    def end(number: int, _: object) -> None:
+        if before_the_end is not None:
+            before_the_end()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def tell() -> None:
+        told.set()
+        for number in _ENDINGS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL if before_the_end is None else end)
+
+    for number in _ENDINGS:
+        loop.add_signal_handler(number, tell)
+    for number in _NEWS:
+        loop.add_signal_handler(number, _ignore, number)
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, object], what: str) -> None:
+    """Wait for work, at most so long, even if it does not let itself be cancelled; then it is named and left."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task}, timeout=seconds)
+    if not task.done():
+        task.cancel()
+        log.warning("%s within %g s", what, seconds)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a step of the stop failed in an unforeseen way", exc_info=error)
+
+
+def _ignore(number: signal.Signals) -> None:
+    log.warning("%s is ignored: a changed configuration needs a restart", signal.Signals(number).name)

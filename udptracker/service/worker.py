@@ -1,0 +1,104 @@
+"""A worker: a node in a process of its own, as `python -m udptracker.service.worker FD`.
+
+FD is its end of a channel to the parent, whose first message says what to serve. The worker says `SERVING` or why it
+never can, answers questions, and stops when it is told to by a signal or when the parent hangs up or is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+from udptracker.config import Settings
+from udptracker.core.swarm import StoreError
+from udptracker.observe import logs
+from udptracker.service import lifecycle
+from udptracker.service.channel import Channel
+from udptracker.service.node import Node
+from udptracker.spawning import take_signals
+
+SERVING: Final = "serving"
+REFUSED: Final = "refused"
+SNAPSHOT: Final = "snapshot"
+READY: Final = "ready"
+
+
+class Orders(NamedTuple):
+    """What a worker is started with. `sockets` are inherited file descriptors of bound UDP sockets."""
+
+    number: int
+    settings: Settings
+    keys: tuple[bytes, ...]
+    sockets: tuple[int, ...]
+
+
+def main(descriptor: int) -> int:
+    """The whole life of a worker process; its exit status."""
+    lifecycle.take_news()
+    os.setpgrp()  # from now on the terminal's Ctrl-C is for the parent alone
+    channel = Channel(socket.socket(fileno=descriptor))
+    select.select([channel], [], [])
+    try:
+        orders: Orders = channel.receive()
+    except EOFError:  # the parent is gone
+        return 0
+    given = orders.settings
+    logs.configure(given.log_level, f"worker {orders.number}: ", given.log_format)
+    return lifecycle.run(_work(orders, channel))
+
+
+async def _work(orders: Orders, channel: Channel) -> int:
+    sockets = [socket.socket(fileno=number) for number in orders.sockets]
+    # One of them is enough to reap the store that they share.
+    node = Node(orders.settings, orders.keys, sockets, reaps=orders.number == 0)
+    told = asyncio.Event()
+    lifecycle.heed(told)
+    take_signals()
+    _Answers(node, channel, told)
+
+    def serving() -> None:
+        channel.send((SERVING, None))
+
+    try:
+        await lifecycle.live(node, told, serving)
+    except StoreError as error:
+        channel.send((REFUSED, str(error)))
+        return 1
+    return 0
+
+
+class _Answers:
+    """Answers what the parent asks, and tells when it is gone."""
+
+    def __init__(self, node: Node, channel: Channel, told: asyncio.Event) -> None:
+        self._channel = channel
+        self._told = told
+        self._loop = asyncio.get_running_loop()
+        self._questions: dict[str, Callable[[], Awaitable[Any]]] = {SNAPSHOT: node.snapshots, READY: node.ready}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop.add_reader(channel.fileno(), self._read)
+
+    def _read(self) -> None:
+        try:
+            question = self._channel.receive()
+        except BlockingIOError:
+            return
+        except EOFError:
+            self._loop.remove_reader(self._channel.fileno())
+            self._told.set()
+            return
+        task = self._loop.create_task(self._answer(question))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, question: str) -> None:
+        self._channel.send((question, await self._questions[question]()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
