@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 from tests.support.waiting import free_port
 
 
 class Proxy:
-    """Forwards connections to a port of 127.0.0.1, until it stalls or cuts."""
+    """Forwards connections to a port of 127.0.0.1, until it stalls or cuts.
 
-    def __init__(self, target: int) -> None:
+    Args:
+        rewrite: takes what the server says and returns what the client is told instead.
+    """
+
+    def __init__(self, target: int, rewrite: Callable[[bytes], bytes] = bytes) -> None:
+        self._rewrite = rewrite
         self.port = free_port()
         self._target = target
         self._flowing = threading.Event()
@@ -61,6 +67,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                if replies:
+                    data = self._rewrite(data)
                 if replies and self._cut_after is not None:
                     data, self._cut_after = data[: self._cut_after], None
                     sink.sendall(data)

@@ -46,7 +46,9 @@ def node(daemons: Daemons) -> Node:
 def workers_of(tracker: Daemon) -> list[int]:
     """The process ids of its two workers."""
     children = Path(f"/proc/{tracker.pid}/task/{tracker.pid}/children").read_text().split()
-    workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = [
+        int(pid) for pid in children if b"udptracker.service.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     assert len(workers) == 2
     return workers
 

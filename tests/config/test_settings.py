@@ -95,7 +95,9 @@ def test_named_is_what_stands_in_the_file(udp: dict[str, Any], named: list[bool]
     assert [address.named for address in settings(udp=udp).udp.addresses()] == named
 
 
-@pytest.mark.parametrize("addr", ["6969", "127.0.0.1", "::1:6969", "1.2.3.4:65536", "1.2.3.4:", "[::1]", "[1.2.3.4]:1", "[:]:1", "a b:1", ""])
+@pytest.mark.parametrize(
+    "addr", ["6969", "127.0.0.1", "::1:6969", "1.2.3.4:65536", "1.2.3.4:", "[::1]", "[1.2.3.4]:1", "[:]:1", "a b:1", ""]
+)
 def test_what_is_no_address_is_refused(addr: str) -> None:
     assert fault({"udp": {"addr": addr}}).path == "udptracker.udp.addr"
     assert fault({"udp": {"addr": [":1", addr]}}).path == "udptracker.udp.addr.1"

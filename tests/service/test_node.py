@@ -139,8 +139,16 @@ async def test_readiness_follows_the_store(start: Start, valkey: StoreServer) ->
         valkey.resume()
 
 
-async def test_on_memory_it_is_always_ready(start: Start) -> None:
-    assert await (await start()).node.ready() == (True, "ready")
+async def test_on_memory_it_is_ready_as_long_as_it_serves(start: Start) -> None:
+    node = (await start()).node
+    assert await node.ready() == (True, "ready")
+    await node.stop()
+    assert await node.ready() == (False, "it does not serve")
+
+
+async def test_it_is_not_ready_before_it_serves() -> None:
+    node = Node(config.from_tree({}, "udptracker", {}).settings, [b"secret"], [])
+    assert await node.ready() == (False, "it does not serve")
 
 
 async def test_on_a_store_it_answers_and_writes(start: Start, valkey: StoreServer) -> None:

@@ -17,6 +17,7 @@ from tests.support.servers import StoreServer
 from tests.support.udp import NoAnswer, TrackerClient
 from tests.support.waiting import eventually
 from udptracker.core.wire import SwarmStats
+from udptracker.cores import usable_cores
 
 INFO_HASH = bytes(range(20))
 WORKERS = 2
@@ -25,10 +26,10 @@ SOURCES = [f"127.0.0.{number}" for number in range(2, 26)]
 
 
 def workers_of(daemon: Daemon) -> list[int]:
-    """The process ids of its workers: its children but for the resource tracker of multiprocessing."""
+    """The process ids of its workers: its children."""
     threads = Path(f"/proc/{daemon.pid}/task").iterdir()
     listed = [pid for thread in threads for pid in (thread / "children").read_text().split()]
-    return sorted(int(pid) for pid in listed if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text())
+    return sorted(int(pid) for pid in listed if "udptracker.service.worker" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 def runs(pid: int) -> bool:
@@ -214,6 +215,6 @@ class TestStart:
         assert workers_of(daemons(valkey.url, arguments=["--workers", "1"])) == []
 
     def test_the_default_is_the_number_of_cores(self, daemons: Daemons, valkey: StoreServer) -> None:
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         started = daemons(valkey.url)
         assert len(workers_of(started)) == (cores if cores > 1 else 0)

@@ -5,7 +5,6 @@ Validators word what they expect in full, since their text is what an operator i
 
 from __future__ import annotations
 
-import os
 import re
 from ipaddress import AddressValueError, IPv6Address
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import durationpy
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from udptracker.cores import usable_cores
 from udptracker.redis.url import parse_broker
 
 _GO_DURATION: Final = re.compile(r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+|[-+]?0")
@@ -256,7 +256,7 @@ class Settings(Part):
         return None if self.metrics_addr in _OFF else _endpoint(self.metrics_addr)
 
     def worker_count(self) -> int:
-        """As configured, or one on memory and on Redis one for each core the process may use."""
+        """As configured, or one on memory and on Redis one for each core the process may use (see `cores`)."""
         if self.workers is not None:
             return self.workers
-        return 1 if self.storage.name == "memory" else len(os.sched_getaffinity(0))
+        return 1 if self.storage.name == "memory" else usable_cores()

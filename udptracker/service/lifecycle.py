@@ -29,6 +29,8 @@ CLOSE_SECONDS: Final = 0.5
 """And for its chores to end, and again for its store to close."""
 WORKERS_SECONDS: Final = 4.0
 """And how long the parent waits for its workers, before it kills them."""
+_LAST_RESORT_SECONDS: Final = 15.0
+"""What even an overloaded machine needs no longer than."""
 
 _ENDINGS: Final = (signal.SIGTERM, signal.SIGINT)
 _NEWS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -101,7 +103,7 @@ async def live(service: Service, told: asyncio.Event, serving: Callable[[], None
     finally:
         if sys.stderr is not None:
             # The last resort, for what holds up the loop or the interpreter itself.
-            faulthandler.dump_traceback_later(STOP_SECONDS, exit=True)
+            faulthandler.dump_traceback_later(_LAST_RESORT_SECONDS, exit=True)
         waiting.cancel()
         if not starting.done():
             starting.cancel()

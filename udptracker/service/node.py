@@ -71,6 +71,7 @@ class Node:
         self._sockets = sockets
         self._read_pace = udp.read_pace
         self._transports: list[DatagramSocket] = []
+        self._serving = False
         self._chores = Chores(self.counters)
 
     async def start(self) -> None:
@@ -90,9 +91,11 @@ class Node:
         self._chores.start("lag", 0.0, partial(watch_lag, self.counters), at_once=True)
         if self._reaper is not None:
             self._chores.start("reaper", self._reap_interval, self._reaper.reap)
+        self._serving = True
 
     async def stop(self) -> None:
         """Stop reading, finish what was accepted, close, each within a bound of its own."""
+        self._serving = False
         for transport in self._transports:
             transport.stop_reading()
         await within(DRAIN_SECONDS, self._executor.drain(), "the store did not answer what waited for it")
@@ -107,7 +110,9 @@ class Node:
         return True
 
     async def ready(self) -> tuple[bool, str]:
-        """Whether the store takes announces, and a word on it."""
+        """Whether requests are served and the store takes announces, and a word on it."""
+        if not self._serving:
+            return False, "it does not serve"
         try:
             await self.store.ping()
         except StoreUnavailable as error:
