@@ -52,6 +52,7 @@ def load_options(load: str, port: int, seconds: float, scale: float, rate: float
         scrape_hashes=10,
         sources=_SOURCES,
         in_flight=_IN_FLIGHT,
+        burst=1,
         duration=seconds,
         rate=rate,
         prefill=rate is None,

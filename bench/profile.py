@@ -1,8 +1,9 @@
 """Where the microseconds of an announce go: `python -m bench.profile TRACKER`, with perf under the mixed load.
 
-Python 3.12 and later put a small piece of machine code between two of its functions that perf knows by name
-(PYTHONPERFSUPPORT). A sample is charged to the innermost Python function of its stack, with all that C does for it,
-or to the kernel if that was at work. To run under perf costs the tracker about a tenth more.
+A sample is charged to the innermost function of ours in its stack, with all that C does for it, or to the kernel if
+that was at work. Compiled functions are known by the names that mypyc gives them; between two of the interpreter's,
+Python 3.12 and later put a small piece of machine code that perf knows by name (PYTHONPERFSUPPORT). To run under perf
+costs the tracker about a tenth more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from bench.builds import Builds
 from bench.loads import MIXED, load_options
 from bench.measure import Measurement, measure
 from bench.running import Start
-from bench.trackers import ours
+from bench.trackers import PLAIN, ours
 from udptracker.load import LoadError
 
 _SECONDS: Final = 10.0
@@ -31,7 +32,12 @@ _SAMPLES_PER_SECOND: Final = 700
 _STACK_BYTES: Final = 4096
 _PYTHON: Final = (3, 12)
 _SUPPORT: Final = "PYTHONPERFSUPPORT"
-_PLAIN: Final = "memory, plain"
+
+
+def _modules(*names: str) -> str:
+    """Functions of modules of ours, in a stack: of a file, or as mypyc names what it made of them."""
+    return rf"(?:/udptracker/(?:\w+/)*|CPy(?:Def|Py)_(?:\w+___)?)(?:{'|'.join(names)})(?:\.py|___)"
+
 
 _PARTS: Final = (
     (r" __(?:x64_)?sys_send", "kernel: sending"),
@@ -39,20 +45,24 @@ _PARTS: Final = (
     (r"_sys_writev?\b|ksys_write", "kernel: writing to the store"),
     (r"_sys_read\b|ksys_read", "kernel: reading from the store"),
     (r"\[kernel", "kernel: waiting and the rest"),
-    (r"py::\S+/udptracker/(?:endpoint|node)\.py", "endpoint: socket calls, replies"),
-    (r"py::\S+/udptracker/batcher\.py", "batcher"),
-    (r"py::\S+/udptracker/(?:tracker|policy)\.py", "tracker: decode, decide"),
-    (r"py::\S+/udptracker/(?:wire|swarm)\.py", "codec"),
-    (r"py::\S+/udptracker/connection_id\.py", "connection id"),
-    (r"py::\S+/udptracker/(?:counters|metrics)\.py", "metrics"),
-    (r"py::\S+/storage/standby\.py", "store: what the stand-in hears"),
-    (r"py::\S+/redis/link\.py", "store: link, hiredis"),
-    (r"py::\S+/redis/(?:rounds|samples|answers)\.py", "store: plan of a batch, results"),
-    (r"py::\S+/redis/layout\.py", "store: keys, peers from replies"),
-    (r"py::\S+/udptracker/storage/", "store"),
+    (_modules("burst", "endpoint", "pace", "sockets"), "net: turns"),
+    (_modules("batcher", "node", "lag"), "service: batches, counts of a turn"),
+    (_modules("tracker", "policy", "reasons"), "tracker: decode, decide, encode"),
+    (_modules("wire", "swarm"), "codec"),
+    (_modules("connection_id"), "connection id"),
+    (_modules("counters", "metrics"), "counters"),
+    (_modules("memory"), "store: memory"),
+    (_modules("circuit", "journal", "replayer"), "store: what the stand-in hears"),
+    (_modules("link", "segment", "bounds", "topology", "server"), "store: link, hiredis"),
+    (_modules("plan", "rounds", "samples", "answers"), "store: plan of a batch, results"),
+    (_modules("layout"), "store: keys, peers from replies"),
+    (r"/udptracker/storage/", "store: the rest"),
     (r"", "event loop"),
 )
 """The first pattern that is found in what a sample is charged to names its part."""
+
+
+_OURS: Final = re.compile("py::|CPyDef_|CPyPy_")
 
 
 def shares(samples: str) -> dict[str, float]:
@@ -62,7 +72,7 @@ def shares(samples: str) -> dict[str, float]:
         frames = sample.strip().splitlines()[1:]
         if not frames:
             continue
-        charged = next((frame for frame in frames if "py::" in frame), "")
+        charged = next((frame for frame in frames if _OURS.search(frame)), "")
         if "[kernel" in frames[0]:
             charged = "\n".join(frame for frame in frames if "[kernel" in frame)
         counts[next(part for pattern, part in _PARTS if re.search(pattern, charged))] += 1
@@ -102,11 +112,11 @@ def main() -> int:
         known = ours(Builds(Path(directory)))
         parser = argparse.ArgumentParser(prog="python -m bench.profile", description="Where an announce's CPU goes.")
         parser.add_argument(
-            "tracker", nargs="?", choices=known, default=_PLAIN, metavar="TRACKER", help=", ".join(known)
+            "tracker", nargs="?", choices=known, default=next(iter(known)), metavar="TRACKER", help=", ".join(known)
         )
         chosen = parser.parse_args()
-        if sys.version_info < _PYTHON:
-            parser.error("Python 3.12 or later is needed")
+        if sys.version_info < _PYTHON and chosen.tracker in PLAIN:
+            parser.error("Python 3.12 or later is needed for what is not compiled")
         os.environ[_SUPPORT] = "1"
         try:
             measured, parts = profile(chosen.tracker, known[chosen.tracker])

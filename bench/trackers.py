@@ -22,6 +22,9 @@ from udptracker.load import LoadOptions
 _Tree = Callable[[], Path]
 """Says where to import our tracker from."""
 
+PLAIN: Final = ("memory, plain", "valkey, plain")
+"""Those of ours that are interpreted."""
+
 SLOW: Final = ("chihaya, valkey",)
 """Takes minutes to be filled, so it runs where it is asked for by name."""
 
@@ -67,10 +70,10 @@ def ours(builds: Builds) -> dict[str, Start]:
 
     return {
         "memory": partial(_on_memory, tree=compiled),
-        "memory, plain": partial(_on_memory, tree=plain),
+        PLAIN[0]: partial(_on_memory, tree=plain),
         "memory, 2 workers": partial(_on_memory, tree=compiled, workers=2),
         "valkey, 1 worker": partial(_on_valkey, tree=compiled),
-        "valkey, plain": partial(_on_valkey, tree=plain),
+        PLAIN[1]: partial(_on_valkey, tree=plain),
         "valkey, 2 workers": partial(_on_valkey, tree=compiled, workers=2),
     }
 

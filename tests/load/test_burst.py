@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from udptracker.load.burst import MOST, BurstSender
+from udptracker.load.burst import BurstSender
+from udptracker.load.options import MAX_BURST as MOST
 
 _SO_NO_CHECK = 11
+_UDP_GRO = 104
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6])
@@ -40,6 +42,16 @@ def test_a_socket_that_cannot_join_sends_one_by_one(pair: tuple[socket.socket, s
     for _ in range(2):
         burst.send([b"one", b"two"])
         assert [receiver.recv(100), receiver.recv(100)] == [b"one", b"two"]
+
+
+def test_what_shall_not_be_joined_is_not(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The kernel tells a receiver that asks (UDP_GRO) whether datagrams came joined."""
+    sender, receiver = pair
+    receiver.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+    BurstSender(sender).send([b"one", b"two"])
+    assert receiver.recv(100) == b"onetwo"
+    BurstSender(sender, 1).send([b"one", b"two"])
+    assert [receiver.recv(100), receiver.recv(100)] == [b"one", b"two"]
 
 
 def test_that_nobody_listens_is_told(pair: tuple[socket.socket, socket.socket]) -> None:

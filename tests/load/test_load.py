@@ -54,6 +54,10 @@ def test_every_answer_of_our_tracker_is_right(daemon: Daemon, host: str) -> None
     assert 0 < report.latency.p50 <= report.latency.p99 <= report.latency.max
 
 
+def test_requests_one_by_one_without_a_rest(daemon: Daemon) -> None:
+    assert_flawless(load(daemon, burst=1, rest=0.0))
+
+
 def test_prefill_leaves_the_whole_world_in_the_tracker(daemon: Daemon) -> None:
     options = LoadOptions(
         host="127.0.0.1", port=daemon.port, **{**SMALL, "duration": 0.2, "warmup": 0.0}, mix=(0, 0, 1), prefill=True

@@ -12,8 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-MOST: Final = 64
-"""Datagrams in one call (UDP_MAX_SEGMENTS of the kernel)."""
+from udptracker.load.options import MAX_BURST
 
 _MOST_BYTES: Final = 65000
 _UDP_SEGMENT: Final = 103
@@ -22,11 +21,17 @@ _UNABLE: Final = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT)
 
 
 class BurstSender:
-    """Sends packets on a connected, non-blocking UDP socket."""
+    """Sends packets on a connected, non-blocking UDP socket.
 
-    def __init__(self, sock: socket.socket) -> None:
+    Args:
+        sock: closed by the owner.
+        most: packets to join at most, `MAX_BURST` or fewer; with 1 each is sent by itself.
+    """
+
+    def __init__(self, sock: socket.socket, most: int = MAX_BURST) -> None:
         self._socket = sock
-        self._joined = True
+        self._most = most
+        self._joined = most > 1
 
     def send(self, packets: Sequence[bytes | bytearray]) -> None:
         """Send packets, all of one length.
@@ -35,7 +40,7 @@ class BurstSender:
             OSError: not all were sent. `ConnectionRefusedError` may be about one of an earlier call.
         """
         length = len(packets[0])
-        most = min(MOST, _MOST_BYTES // length)
+        most = min(self._most, _MOST_BYTES // length)
         for start in range(0, len(packets), most):
             self._send_joined(packets[start : start + most], length)
 

@@ -32,6 +32,8 @@ _NUMBERS: Final = (
     ("processes", int, "N", "of the generator"),
     ("sources", int, "N", "sockets of the generator, on loopback IPv4 with an address each: 127.0.0.2, ..."),
     ("in-flight", int, "N", "closed loop: requests of one process that wait for an answer at any time"),
+    ("burst", int, "N", "requests handed to the kernel joined together, 1 = one by one, as from many clients"),
+    ("rest", float, "SECONDS", "to look away once the tracker has enough to do, 0 = be woken for each answer"),
     ("rate", float, "R", "open loop: requests a second, on schedule; latencies count from when they were due"),
     ("duration", float, "SECONDS", "to measure"),
     ("warmup", float, "SECONDS", "before that, which do not count"),

@@ -13,9 +13,9 @@ from typing import Final
 from udptracker.core import wire
 from udptracker.core.text import printable
 from udptracker.core.wire import Action
-from udptracker.load.burst import MOST, BurstSender
+from udptracker.load.burst import BurstSender
 from udptracker.load.life import Population
-from udptracker.load.options import MAX_ID_AGE, LoadOptions
+from udptracker.load.options import MAX_BURST, MAX_ID_AGE, LoadOptions
 from udptracker.load.tally import Tally
 from udptracker.load.world import World
 
@@ -62,7 +62,7 @@ class Lane:
         self.limit = 1
         self.next_due = 0.0
         self._socket = sock
-        self._sender = BurstSender(sock)
+        self._sender = BurstSender(sock, options.burst)
         self._may_meet = world.may_meet
         self._family = family
         draw = random.Random(f"{options.seed}:{place}")
@@ -70,7 +70,7 @@ class Lane:
         self._population = Population(world, peers, draw)
         self._scrapes = cycle(_scrapes(world, options, [peer.torrent for peer in peers], draw))
         self._mix = self._plan = _plan(options, draw)
-        self._batch = min(MOST, len(peers))
+        self._batch = min(MAX_BURST, len(peers))
         self._transaction_id = draw.getrandbits(32)
 
         self._pending: dict[int, tuple[float, int, int, int]] = {}  # transaction id: due, sent, action, torrent

@@ -10,6 +10,9 @@ from typing import Final
 MAX_SCRAPE_HASHES: Final = 74
 """Info hashes in a scrape request that fit an Ethernet frame (BEP 15 says "up to about 74")."""
 
+MAX_BURST: Final = 64
+"""Datagrams in one system call (UDP_MAX_SEGMENTS of the kernel)."""
+
 MAX_ID_AGE: Final = 60.0
 """Seconds a client may use a connection id (BEP 15: "until one minute after it has received it")."""
 
@@ -34,6 +37,10 @@ class LoadOptions:
         seed: the same seed makes the same peers and the same sequence of requests.
         processes: of the generator. `sources`: its sockets, each on a loopback address of its own (IPv4).
         in_flight: requests of one process that wait for an answer at any time (closed loop).
+        burst: requests that one system call may hand to the kernel joined together, of 64 at most. To whoever receives
+            them they cost less than as many that were sent one by one (`burst` 1), as those of many clients are.
+        rest: for how long the generator looks away once the tracker has enough to do, so that answers come in numbers;
+            0 to be woken for each.
         rate: requests a second, sent on schedule (open loop); None for closed loop.
         duration, warmup: seconds that count, after seconds that do not.
         timeout: after which a request is lost.
@@ -59,6 +66,8 @@ class LoadOptions:
     processes: int = 1
     sources: int = 4
     in_flight: int = 128
+    burst: int = MAX_BURST
+    rest: float = 100e-6
     rate: float | None = None
     duration: float = 10.0
     warmup: float = 1.0
@@ -75,7 +84,7 @@ class LoadOptions:
         Raises:
             LoadError: naming the option.
         """
-        for name in ("duration", "timeout", "skew", "warmup", "seeders", "churn", "rate", "reconnect_after"):
+        for name in ("duration", "timeout", "skew", "warmup", "seeders", "churn", "rate", "rest", "reconnect_after"):
             value = getattr(self, name)
             if value is not None and not isfinite(value):
                 raise LoadError(f"--{name.replace('_', '-')}: expected a finite number")
@@ -97,6 +106,8 @@ class LoadOptions:
                 self.in_flight * self.processes >= self.sources,
                 "--in-flight: expected at least one for each source",
             ),
+            (1 <= self.burst <= MAX_BURST, f"--burst: expected 1 to {MAX_BURST}"),
+            (self.rest >= 0, "--rest: expected 0 or more"),
             (self.rate is None or self.rate > 0, "--rate: expected more than 0"),
             (self.duration > 0, "--duration: expected more than 0"),
             (self.warmup >= 0, "--warmup: expected 0 or more"),

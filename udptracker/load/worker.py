@@ -31,10 +31,9 @@ _PREFILL_PATIENCE: Final = 5 * SECOND
 _NAP: Final = SECOND // 20
 """The longest sleep, and how often lost requests are looked for."""
 
-_REST: Final = 100e-6
 _RESTFUL: Final = 32
-"""A closed loop that has given the tracker enough to do rests a moment (seconds) before it looks for answers, and so
-does an open loop in which more than one request falls due in that time.
+"""A closed loop that has given the tracker this many requests rests (`options.rest`) before it looks for answers, and
+so does an open loop in which more than one request falls due in that time.
 
 Else it is woken for every single one: measured, that doubles the CPU it takes and slows down the tracker and the
 store beside it. Latencies contain the rest.
@@ -155,10 +154,11 @@ class Worker:
         """Send what is to be sent before `sending_until` and receive, up to `until` or, with `while_waiting`, until
         every request has its answer."""
         feed = self._keep_to_schedule if self._spacing else self._fill
+        rest = self._options.rest
         if self._spacing:
-            resting = self._spacing / len(self._lanes) < _REST * SECOND
+            resting = self._spacing / len(self._lanes) < rest * SECOND
         else:
-            resting = self._options.in_flight >= _RESTFUL
+            resting = rest > 0 and self._options.in_flight >= _RESTFUL
         while (now := monotonic_ns()) < until:
             wake: float = min(until, now + _NAP)
             for lane in self._lanes:
@@ -166,7 +166,7 @@ class Worker:
             if while_waiting and not any(lane.waiting for lane in self._lanes):
                 return
             if resting:
-                sleep(_REST)
+                sleep(rest)
             self._receive(wake - monotonic_ns())
             if now > self._expire_at:
                 self._expire_at = now + _NAP
