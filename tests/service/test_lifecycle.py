@@ -25,8 +25,8 @@ from udptracker.service.lifecycle import STOP_SECONDS
 from udptracker.storage.redis.layout import REAPER_LEASE, group, swarm_key
 
 INFO_HASH = bytes(range(20))
-BOUND = 2 * STOP_SECONDS
-"""Twice what is stated: a busy machine is no failure."""
+BOUND = 4 * STOP_SECONDS
+"""Several times what is stated: a busy machine is no failure, and what is not bounded takes for ever."""
 
 with_and_without_workers = pytest.mark.parametrize("workers", ["1", "2"], ids=["one process", "workers"])
 
@@ -166,6 +166,7 @@ class TestListening:
         self, daemons: Daemons, valkey: StoreServer, workers: str
     ) -> None:
         daemon = daemons(valkey.url, arguments=["--workers", workers], hosts=["127.0.0.1"])
+        eventually(lambda: "listening on udp" in daemon.log, "it to be said")
         assert daemon.log.count("listening on udp") == 1
 
     @pytest.mark.parametrize("root", ["udptracker", "chihaya"])
@@ -195,7 +196,8 @@ class TestAKernelWithoutIpv6:
             daemon.start()
             assert daemon.announce(INFO_HASH, 6881).leechers == 1
             assert f"not listening on [::]:{port}" in daemon.log
-            assert daemon.log.count("listening on udp") == 1
+            eventually(lambda: "listening on udp" in daemon.log, "it to be said")
+        assert daemon.log.count("listening on udp") == 1
 
     @pytest.mark.parametrize("host", ["::", "::1"])
     def test_what_was_named_ends_it(self, tmp_path: Path, host: str) -> None:

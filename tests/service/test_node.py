@@ -49,6 +49,7 @@ Start = Callable[..., Any]
 async def start() -> AsyncIterator[Start]:
     """Starts nodes that stop with the test, as in `await start({"udp": ...})`."""
     running: list[RunningNode] = []
+    thresholds = gc.get_threshold()
 
     async def make(tree: dict[str, Any] | None = None, *, reaps: bool = False) -> RunningNode:
         running.append(RunningNode(tree or {}, reaps))
@@ -58,7 +59,7 @@ async def start() -> AsyncIterator[Start]:
     yield make
     for one in running:
         await one.node.stop()
-    gc.enable()  # which a node turns off for its process, here that of all tests
+    gc.set_threshold(*thresholds)  # which a node sets for its process, here that of all tests
     gc.unfreeze()
 
 

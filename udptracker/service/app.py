@@ -13,12 +13,9 @@ from udptracker.config import Settings
 from udptracker.core.swarm import StoreError
 from udptracker.observe.http import HttpServer
 from udptracker.observe.kernel import socket_drops
-from udptracker.observe.metrics import exposition
 from udptracker.observe.pages import pages
 from udptracker.service import lifecycle
 from udptracker.service.listening import Bound, bind_all
-from udptracker.service.node import Node
-from udptracker.service.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +49,18 @@ async def _serve(settings: Settings, keys: list[bytes], bound: Bound) -> None:
     """A node in this process or in several others, metrics in a thread of this one."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
-    service: Node | Supervisor
+    service: lifecycle.Service
+    # Neither needs what the other one loads.
     if len(bound.sockets) == 1:
+        from udptracker.service.node import Node
+
         service = Node(settings, keys, bound.sockets[0])
         lifecycle.heed(told)
     else:
-        service = Supervisor(settings, keys, bound.sockets)
-        lifecycle.heed(told, service.kill)
+        from udptracker.service.supervisor import Supervisor
+
+        service = supervisor = Supervisor(settings, keys, bound.sockets)
+        lifecycle.heed(told, supervisor.kill)
     metrics = metrics_server(
         settings,
         snapshots=lambda: _on_loop(loop, service.snapshots(), {}),
@@ -101,6 +103,8 @@ def metrics_server(
     host, port = address
 
     def metrics(accept: str) -> tuple[bytes, str]:
+        from udptracker.observe.metrics import exposition  # it loads the Prometheus client, for whoever asks
+
         return exposition(snapshots(), kernel_drops(), accept)
 
     try:

@@ -28,7 +28,9 @@ from udptracker.service.reaper import Reaper
 from udptracker.service.stores import make_store
 from udptracker.storage.base import ImmediateStore, PeerStore
 
-_COLLECT_SECONDS: Final = 0.05
+_COLLECT: Final = (5_000, 1, 1_000_000_000)
+"""Objects more than at the last collection from which the youngest are looked through, every second time those that
+survived once as well, and practically never all (gc.set_threshold)."""
 _BEAT_SECONDS: Final = 1.0
 
 
@@ -79,15 +81,14 @@ class Node:
         await self.store.open()
         loop = asyncio.get_running_loop()
         # A full collection walks every swarm and would hold requests up for a tenth of a second. Peers are in no
-        # reference cycle, so only what is young is looked through, in `_collect_young`.
+        # reference cycle, so only what is young is looked through, when there is enough of it.
         gc.freeze()
-        gc.disable()
+        gc.set_threshold(*_COLLECT)
         for sock in self._sockets:
             endpoint = UdpEndpoint(self._tracker, self._executor.submit, self.counters, time.time)
             self._transports.append(listen(loop, sock, endpoint, self._read_pace))
         self._chores.start("totals", self._report_interval, self._watch_totals, at_once=True)
         self._chores.start("beat", _BEAT_SECONDS, self._beat)
-        self._chores.start("garbage", _COLLECT_SECONDS, _collect_young)
         self._chores.start("lag", 0.0, partial(watch_lag, self.counters), at_once=True)
         if self._reaper is not None:
             self._chores.start("reaper", self._reap_interval, self._reaper.reap)
@@ -132,8 +133,3 @@ class Node:
         """Refresh the gauges of what the store holds; while it is away they keep their last values."""
         with contextlib.suppress(StoreUnavailable):
             self.counters.totals.update(await self.store.totals())
-
-
-async def _collect_young() -> None:
-    """Free the cycles that exceptions and tasks leave behind, while they are young and few."""
-    gc.collect(1)

@@ -6,18 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from udptracker.config import RedisSettings, StorageSettings
-from udptracker.redis.link import Timeouts
-from udptracker.redis.sentinel import master_of
-from udptracker.redis.server import fixed
-from udptracker.redis.topology import OneServer, Topology
-from udptracker.redis.url import Broker, parse_broker
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
-from udptracker.storage.redis.store import RedisStore
-from udptracker.storage.standby.circuit import StandbyStore
 
 if TYPE_CHECKING:
     from udptracker.core.counters import Counters
+    from udptracker.redis.link import Timeouts
+    from udptracker.redis.topology import Topology
+    from udptracker.redis.url import Broker
 
 
 def make_store(settings: StorageSettings, draw: Callable[[], float], counters: Counters) -> PeerStore:
@@ -29,6 +25,12 @@ def make_store(settings: StorageSettings, draw: Callable[[], float], counters: C
     """
     config = settings.config
     if isinstance(config, RedisSettings):
+        # Whoever keeps peers in memory loads nothing of this.
+        from udptracker.redis.link import Timeouts
+        from udptracker.redis.url import parse_broker
+        from udptracker.storage.redis.store import RedisStore
+        from udptracker.storage.standby.circuit import StandbyStore
+
         timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
         broker = parse_broker(config.redis_broker.get_secret_value())
         redis = RedisStore(
@@ -52,6 +54,10 @@ def make_store(settings: StorageSettings, draw: Callable[[], float], counters: C
 
 def make_topology(broker: Broker, timeouts: Timeouts) -> Topology:
     """The topology that a broker's kind calls for."""
+    from udptracker.redis.sentinel import master_of
+    from udptracker.redis.server import fixed
+    from udptracker.redis.topology import OneServer
+
     if broker.kind == "cluster":
         from udptracker.redis.cluster import Cluster  # it loads redis-py, which takes 10 MB
 

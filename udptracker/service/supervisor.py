@@ -23,11 +23,11 @@ from typing import Any, Final
 from udptracker.config import Settings
 from udptracker.core.counters import Counters
 from udptracker.core.swarm import StoreError
-from udptracker.observe.metrics import merged
-from udptracker.service import worker
+from udptracker.service import orders
 from udptracker.service.channel import Channel, channel_pair
 from udptracker.service.chores import Chores
 from udptracker.service.lifecycle import CLOSE_SECONDS, WORKERS_SECONDS
+from udptracker.service.orders import Orders
 from udptracker.spawning import signals_held
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Worker:
         self.index = index
         self.name = f"worker {index}"
         numbers = tuple(sock.fileno() for sock in sockets)
-        self._orders = worker.Orders(index, settings, tuple(keys), numbers)
+        self._orders = Orders(index, settings, tuple(keys), numbers)
         self._last: dict[str, Any] | None = None
         self._of_the_dead: dict[str, Any] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,7 +74,7 @@ class Worker:
                 # The search path of this process, however that came to it, and nothing before it.
                 with signals_held():
                     self._process = subprocess.Popen(
-                        [sys.executable, "-P", "-m", worker.__name__, str(theirs.fileno())],
+                        [sys.executable, "-P", "-m", orders.WORKER, str(theirs.fileno())],
                         pass_fds=(theirs.fileno(), *self._orders.sockets),
                         env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
                     )
@@ -92,20 +92,20 @@ class Worker:
     async def snapshot(self) -> dict[str, Any] | None:
         """The worker's counters with those of its predecessors, and while it does not answer as they last were, so
         that no sum ever falls; None if there was never an answer."""
-        answer = await self.ask(worker.SNAPSHOT)
+        answer = await self.ask(orders.SNAPSHOT)
         if answer is not None:
             (self._last,) = answer.values()
         last, dead = self._last, self._of_the_dead
         if last is None or dead is None:
             return last or dead
-        return {**last, **merged([last, dead]), "store_up": last["store_up"]}
+        return {**last, **_merged(last, dead), "store_up": last["store_up"]}
 
     def bury(self) -> None:
         """Keep what the dead process last counted, without what it measured of itself."""
         if self._last is not None:
             kept = {**self._last, "queue_depth": 0, "buffered": 0, "totals": {}}
             dead = self._of_the_dead
-            self._of_the_dead = kept if dead is None else {**kept, **merged([kept, dead])}
+            self._of_the_dead = kept if dead is None else {**kept, **_merged(kept, dead)}
             self._last = None
 
     async def ask(self, question: str) -> Any:
@@ -154,10 +154,10 @@ class Worker:
                 self._asked.clear()
                 self._look()
                 return
-            if word == worker.SERVING:
+            if word == orders.SERVING:
                 if not self.serving.done():
                     self.serving.set_result(None)
-            elif word == worker.REFUSED:
+            elif word == orders.REFUSED:
                 if self.serving.done():
                     log.error("%s: %s", self.name, answer)
                 else:
@@ -215,12 +215,14 @@ class Supervisor:
 
     async def alive(self) -> bool:
         """Whether every worker answers."""
-        taken = await asyncio.gather(*(each.ask(worker.SNAPSHOT) for each in self._workers))
+        taken = await asyncio.gather(*(each.ask(orders.SNAPSHOT) for each in self._workers))
         return None not in taken
 
     async def ready(self) -> tuple[bool, str]:
         """Whether every worker is ready, and the word of the first that is not."""
-        answers = await asyncio.gather(*(each.ask(worker.READY) for each in self._workers))
+        if not all(each.serving.done() for each in self._workers):
+            return False, "not every worker serves"
+        answers = await asyncio.gather(*(each.ask(orders.READY) for each in self._workers))
         for each, answer in zip(self._workers, answers, strict=True):
             if answer is None:
                 return False, f"{each.name} does not answer"
@@ -241,6 +243,12 @@ class Supervisor:
             each.start()
         except OSError as error:
             log.error("%s cannot be started: %s", each.name, error)
+
+
+def _merged(*snapshots: dict[str, Any]) -> dict[str, Any]:
+    from udptracker.observe.metrics import merged  # it loads the Prometheus client, for whoever asks
+
+    return merged(snapshots)
 
 
 def _ending(status: int) -> str:

@@ -12,29 +12,15 @@ import select
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Any
 
-from udptracker.config import Settings
 from udptracker.core.swarm import StoreError
 from udptracker.observe import logs
 from udptracker.service import lifecycle
 from udptracker.service.channel import Channel
 from udptracker.service.node import Node
+from udptracker.service.orders import READY, REFUSED, SERVING, SNAPSHOT, Orders
 from udptracker.spawning import take_signals
-
-SERVING: Final = "serving"
-REFUSED: Final = "refused"
-SNAPSHOT: Final = "snapshot"
-READY: Final = "ready"
-
-
-class Orders(NamedTuple):
-    """What a worker is started with. `sockets` are inherited file descriptors of bound UDP sockets."""
-
-    number: int
-    settings: Settings
-    keys: tuple[bytes, ...]
-    sockets: tuple[int, ...]
 
 
 def main(descriptor: int) -> int:
