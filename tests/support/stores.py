@@ -14,6 +14,7 @@ from tests.support.waiting import PATIENCE
 from udptracker.core.swarm import FAMILIES, Role, Totals
 from udptracker.redis.link import Replies, Timeouts
 from udptracker.redis.segment import Segment
+from udptracker.redis.server import Server
 from udptracker.redis.topology import Topology
 from udptracker.redis.url import parse_broker
 from udptracker.service.stores import make_topology
@@ -66,6 +67,9 @@ class Interposed(Topology):
 
     def anchors(self, name: bytes) -> list[bytes]:
         return self._topology.anchors(name)
+
+    def servers(self) -> list[Server]:
+        return self._topology.servers()
 
     def drop_links(self, reason: str) -> None:
         self._topology.drop_links(reason)

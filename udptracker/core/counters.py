@@ -91,6 +91,7 @@ class Counters:
         "standby_answers",
         "store_errors",
         "store_latency",
+        "store_misfits",
         "store_up",
         "totals",
     )
@@ -108,6 +109,7 @@ class Counters:
         self.loop_lag = Histogram(DURATION_BUCKETS)
         self.gauges: dict[str, Callable[[], float]] = {"queue_depth": lambda: 0}
         self.store_errors: Counter[str] = Counter(dict.fromkeys(reasons.STORE_ERRORS, 0))
+        self.store_misfits = 0
         self.store_up = 1
         self.chore_failures: Counter[str] = Counter()
         self.buffered = 0

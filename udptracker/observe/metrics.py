@@ -238,6 +238,12 @@ _FAMILIES: Final = (
     ),
     _family("gauge", "queue_depth", "Requests that wait for the store.", _sum("queue_depth")),
     _family("counter", "store_errors_total", "Operations that failed, by kind.", _by_key("store_errors"), "kind"),
+    _family(
+        "counter",
+        "store_misfits_total",
+        "Download counts in the store that no response has room for, or that are no numbers.",
+        _sum("store_misfits"),
+    ),
     _family("gauge", "store_up", "1 if the store answers every worker, else 0.", _sum("store_up")),
     _family(
         "gauge",

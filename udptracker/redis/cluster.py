@@ -88,12 +88,14 @@ class Cluster(Topology):
                 await self._task
         await asyncio.gather(*(server.close() for server in self._servers.values()))
 
-    async def call_each(self, *command: Any) -> list[Any]:
+    def servers(self) -> list[Server]:
         if not all(self._owners):
             raise StoreUnavailable("some slots of the cluster have no known owner")
-        owners = {owner for owner in self._owners if owner is not None}
+        return [self._server(owner) for owner in sorted({owner for owner in self._owners if owner is not None})]
+
+    async def call_each(self, *command: Any) -> list[Any]:
         try:
-            return [await self._server(owner).link.call(*command) for owner in sorted(owners)]
+            return [await server.link.call(*command) for server in self.servers()]
         except StoreUnavailable:  # whoever takes over for it is in a newer map
             self._stale.set()
             raise

@@ -7,7 +7,7 @@ wherever they came from.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
 from hiredis import ReplyError
@@ -57,6 +57,29 @@ class Topology(ABC):
         """Keys that begin with `name`, one on each server, always the same while the servers are."""
 
     @abstractmethod
+    def servers(self) -> list[Server]:
+        """Every server that holds keys.
+
+        Raises:
+            StoreUnavailable: one is not known.
+        """
+
+    async def scan(self, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
+        """The names of all keys that match a pattern, a slice at a time, each at least once.
+
+        Raises:
+            ReplyError: a server refused it.
+            StoreUnavailable: one does not answer, or is not known.
+        """
+        for server in self.servers():
+            cursor = b"0"
+            while True:
+                cursor, names = await server.link.call("SCAN", cursor, "MATCH", pattern, "COUNT", str(count))
+                yield names
+                if cursor == b"0":
+                    break
+
+    @abstractmethod
     def drop_links(self, reason: str) -> None:
         """End every connection, so that the servers are looked for anew."""
 
@@ -100,6 +123,9 @@ class OneServer(Topology):
 
     def anchors(self, name: bytes) -> list[bytes]:
         return [name]
+
+    def servers(self) -> list[Server]:
+        return [self._server]
 
     def drop_links(self, reason: str) -> None:
         self._server.drop(reason)

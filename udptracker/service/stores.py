@@ -38,6 +38,8 @@ def make_store(settings: StorageSettings, draw: Callable[[], float], counters: C
             draw,
             sample_ttl=config.sample_ttl,
             remember_stops=config.peer_lifetime,
+            reap_interval=config.gc_interval,
+            counters=counters,
         )
         return StandbyStore(
             redis,

@@ -93,6 +93,129 @@ class TestLease:
         await store.reap(0)
         assert 25_000 < left[0] <= 30_000
 
+    async def test_is_kept_until_the_next_walk_is_due(
+        self, store_server: StoreServer, clock: Clock, client: redis.Redis
+    ) -> None:
+        async with redis_store(store_server.url, clock, reap_interval=60.0) as store:
+            await fill(store)
+            clock.advance(60)
+            assert (await store.reap(clock())).ran
+            assert 50_000 < client.pttl(REAPER_LEASE) <= 60_000
+            async with redis_store(store_server.url, clock, reap_interval=60.0) as other:
+                assert not (await other.reap(clock())).ran
+                client.delete(REAPER_LEASE)  # as if it had run out
+                assert (await other.reap(clock())).ran
+
+    async def test_is_given_up_by_a_walk_that_was_cut_off(
+        self, store_server: StoreServer, topology: Interposed, clock: Clock, client: redis.Redis
+    ) -> None:
+        store = ClockedRedisStore(topology, clock, reap_interval=60.0)
+        await store.open()
+        await fill(store)
+        clock.advance(60)
+        middle = asyncio.Event()
+
+        async def stay() -> None:
+            middle.set()
+            await asyncio.Event().wait()
+
+        topology.before(b"EVAL", stay)
+        reaping = asyncio.create_task(store.reap(clock()))
+        async with asyncio.timeout(PATIENCE):
+            await middle.wait()
+        assert client.exists(REAPER_LEASE)
+        reaping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reaping
+        assert not client.exists(REAPER_LEASE)
+        await store.close()
+
+    async def test_holds_nobody_up_while_the_store_stands_still(
+        self, store: RedisStore, store_server: StoreServer, topology: Interposed, clock: Clock
+    ) -> None:
+        await fill(store)
+        clock.advance(60)
+        middle = asyncio.Event()
+
+        async def freeze() -> None:
+            store_server.pause()
+            middle.set()
+
+        topology.before(b"EVAL", freeze)
+        reaping = asyncio.create_task(store.reap(clock()))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await middle.wait()
+                reaping.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await reaping
+        finally:
+            store_server.resume()
+
+
+class TestIndex:
+    """The hash that names the swarm hashes."""
+
+    async def names(self, store: RedisStore, client: redis.Redis) -> set[bytes]:
+        await fill(store)
+        await store.reap(0)
+        names = {name for name in client.hkeys("IPv4") if isinstance(name, bytes)}
+        assert len(names) == 80
+        return names
+
+    async def test_that_is_deleted_is_there_again_after_a_walk(self, store: RedisStore, client: redis.Redis) -> None:
+        names = await self.names(store, client)
+        client.delete("IPv4")
+        client.set("IPv4_S_not_a_swarm", "x")
+        assert (await store.reap(0)).ran
+        assert set(client.hkeys("IPv4")) == names
+        assert counters_of(client) == recount(client)
+
+    async def test_that_is_deleted_among_newcomers_is_found_by_a_probe(
+        self, store: RedisStore, clock: Clock, client: redis.Redis
+    ) -> None:
+        names = await self.names(store, client)
+        client.delete("IPv4")
+        await ask_all(store, [announce(n, LEECHER, STARTED, 0, info_hash=100 + n) for n in range(100)])
+        clock.advance(1)
+        for _ in range(2):
+            await ask(store, announce(1, SEEDER, NONE, info_hash=1))
+        await store.reap(0)
+        assert names < set(client.hkeys("IPv4"))
+        assert counters_of(client) == recount(client)
+        assert not client.exists("udptracker_lost_IPv4")
+
+    async def test_that_lost_one_name_gets_it_back(self, store: RedisStore, client: redis.Redis) -> None:
+        names = await self.names(store, client)
+        client.hdel("IPv4", *list(names)[:1])
+        await store.reap(0)
+        assert set(client.hkeys("IPv4")) == names
+
+    async def test_the_dead_in_it_are_reaped_again(self, store: RedisStore, clock: Clock, client: redis.Redis) -> None:
+        await self.names(store, client)
+        client.delete("IPv4", "IPv6")
+        clock.advance(60)
+        assert (await store.reap(clock())).peers == 600
+        assert not any(map(any, counters_of(client).values()))
+
+    async def test_nothing_is_looked_for_while_it_is_whole(self, store: RedisStore, client: redis.Redis) -> None:
+        await self.names(store, client)
+        client.config_resetstat()
+        await store.reap(0)
+        stats = client.info("commandstats")
+        assert isinstance(stats, dict)
+        assert "cmdstat_scan" not in stats
+
+    async def test_of_another_type_does_not_keep_the_other_family_from_being_reaped(
+        self, store: RedisStore, clock: Clock, client: redis.Redis
+    ) -> None:
+        await fill(store)
+        client.set("IPv4", "not a hash")
+        clock.advance(60)
+        report = await store.reap(clock())
+        assert (report.peers, report.broken) == (300, 1)
+        assert not client.exists("IPv6")
+
 
 class TestMeanwhile:
     async def test_a_peer_that_announces_between_scan_and_removal_stays(

@@ -238,6 +238,24 @@ class TestSamples:
             assert len(more) == len(set(more)) == SAMPLE_PEERS + 100
             assert endpoint_of(2 * number) not in more
 
+    async def test_who_comes_joins_the_sample_and_who_stops_leaves_it(self, large: RedisStore, clock: Clock) -> None:
+        for _ in range(2):
+            before = await ask(large, announce(0, LEECHER, NONE, SAMPLE_PEERS))
+        for number, role, event in (
+            (PEERS + 1, SEEDER, STARTED),
+            (PEERS + 2, LEECHER, NONE),
+            (PEERS + 3, SEEDER, NONE),
+        ):
+            await ask(large, announce(number, role, event))
+        answer = await ask(large, announce(0, LEECHER, NONE, 2 * SAMPLE_PEERS))
+        assert (answer.seeders, answer.leechers) == (before.seeders + 2, before.leechers + 1)
+        assert {endpoint_of(PEERS + n) for n in (1, 2, 3)} <= set(endpoints(answer))
+        await ask_all(large, [announce(PEERS + 1, SEEDER, STOPPED), announce(PEERS + 3, LEECHER, NONE)])
+        answer = await ask(large, announce(0, LEECHER, NONE, 2 * SAMPLE_PEERS))
+        assert (answer.seeders, answer.leechers) == (before.seeders, before.leechers + 2)
+        assert endpoint_of(PEERS + 1) not in endpoints(answer)
+        assert endpoints(answer).count(endpoint_of(PEERS + 3)) == 1
+
 
 async def test_batches_in_flight_are_answered_each_with_its_own(store: RedisStore) -> None:
     batches = [[announce(n, SEEDER, STARTED, info_hash=swarm) for n in range(swarm)] for swarm in range(1, 40)]

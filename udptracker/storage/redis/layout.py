@@ -12,6 +12,13 @@ that a chihaya node never walks over:
     udptracker_downloads_IPv4_<4 hex>          hash: info hash, 20 bytes -> downloads, spread over 65,536 hashes,
                                                which keeps each in Redis's compact encoding
     udptracker_stopped_IPv4_<40 hex>_<peer key>  when a peer stopped, for as long as it could be taken for alive
+    udptracker_counted_{udptracker_downloads_IPv4_<4 hex>}_<40 hex>_<peer key>
+                                               when a peer's download was counted, for as long, or until it has stopped;
+                                               on a cluster in the slot of the hash in braces
+    udptracker_left_IPv4                       sorted set: info hash -> second since when it has downloads and no peers
+    udptracker_sweep_IPv4                      which of the hashes of downloads are looked through next for such
+    udptracker_names_IPv4                      how many names the hash IPv4 had after the last walk
+    udptracker_lost_IPv4                       stands there when a node found that a name is missing from it
     udptracker_reaper                          the lease of the node that reaps
     udptracker_ping                            written for a second to see that the server takes writes
     udptracker_generation                      a random value that a server loses when it is emptied; on a cluster one
@@ -31,6 +38,7 @@ from typing import Final, final
 from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Role
 
 REAPER_LEASE: Final = b"udptracker_reaper"
+
 PING: Final = b"udptracker_ping"
 GENERATION: Final = b"udptracker_generation"
 DOUBTS: Final = b"udptracker_doubts"
@@ -91,6 +99,31 @@ def downloads_key(family: int, info_hash: bytes) -> bytes:
 def stopped_key(family: int, info_hash: bytes, peer: bytes) -> bytes:
     """The key that says when a peer stopped."""
     return b"udptracker_stopped_IPv%d_%b_%b" % (family, info_hash.hex().encode(), peer)
+
+
+def counted_key(family: int, info_hash: bytes, peer: bytes) -> bytes:
+    """The key that says that a peer's download was counted."""
+    return b"udptracker_counted_{%b}_%b_%b" % (downloads_key(family, info_hash), info_hash.hex().encode(), peer)
+
+
+def left_key(family: int) -> bytes:
+    """The key of the info hashes that have downloads and no peers."""
+    return b"udptracker_left_IPv%d" % family
+
+
+def sweep_key(family: int) -> bytes:
+    """The key that says which hashes of downloads are looked through next."""
+    return b"udptracker_sweep_IPv%d" % family
+
+
+def names_key(family: int) -> bytes:
+    """The key that says how many names a family's hash had."""
+    return b"udptracker_names_IPv%d" % family
+
+
+def lost_key(family: int) -> bytes:
+    """The key that says that a family's hash has lost names."""
+    return b"udptracker_lost_IPv%d" % family
 
 
 def bulk(value: bytes) -> bytes:

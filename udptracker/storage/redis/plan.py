@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 from hiredis import ReplyError
 
-from udptracker.core.swarm import FAMILIES, Role, ScrapeOperation, StoreError
+from udptracker.core.swarm import FAMILIES, AnnounceOperation, Role, ScrapeOperation, StoreError
 from udptracker.core.wire import SwarmStats
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
@@ -20,6 +20,7 @@ from udptracker.storage.redis.registry import Registration
 from udptracker.storage.redis.samples import Sample
 
 _SEEDER: Final = Role.SEEDER
+_LEECHER: Final = Role.LEECHER
 _COMMANDS: Final = {family: (COMMANDS[family, Role.SEEDER], COMMANDS[family, Role.LEECHER]) for family in FAMILIES}
 
 MOST_COUNT: Final = 2**32 - 1
@@ -114,6 +115,7 @@ class SwarmPlan:
     They are answered from `sample` unless it is None, and else from what is read. What is read is kept as `renewed`
     if there is one. `seeders` and `leechers` are None where nothing is asked. `wants_seeders` and `wants_leechers` are
     how many peers of each role are asked for; `needs_leechers` when seeders alone, however many, are not enough.
+    `reads_more` when what was read did not do, and the second round reads more.
     """
 
     seeders: RolePlan | None = None
@@ -123,6 +125,7 @@ class SwarmPlan:
     wants_seeders: int = 0
     wants_leechers: int = 0
     needs_leechers: bool = False
+    reads_more: bool = False
     seeders_collected: int = 0
     leechers_collected: int = 0
 
@@ -145,6 +148,25 @@ class SwarmPlan:
             fields += leechers.fields
             self.leechers_collected = len(leechers.fields)
 
+    @property
+    def unread(self) -> bool:
+        """Whether there are peers of a role that is asked for beyond those that were read."""
+        seeders, leechers = self.seeders, self.leechers
+        return (seeders is not None and seeders.draws and seeders.count > len(seeders.fields or ())) or (
+            leechers is not None and leechers.draws and leechers.count > len(leechers.fields or ())
+        )
+
+    def older(self, announce: AnnounceOperation) -> list[tuple[Role, bytes]]:
+        """Other peers at the endpoint of an announce, among those that were read: who was there before it."""
+        peer, endpoint = announce.peer, announce.peer[20:]
+        return [
+            (role, field)
+            for role, plan in ((_SEEDER, self.seeders), (_LEECHER, self.leechers))
+            if plan is not None and plan.fields is not None
+            for field in plan.fields
+            if field[20:] == endpoint and field != peer
+        ]
+
     def leave_out_foreign(self, key_bytes: int) -> None:
         """Take out of what was read whatever is no peer key."""
         for plan in (self.seeders, self.leechers):
@@ -163,11 +185,11 @@ class SwarmPlan:
 class RegistrationsPlan(Piece):
     """Names of swarm hashes, to be written into their family's hash.
 
-    Once the replies are taken, `failed` are those that do not stand there, each with its error, `new_seeded` how many
-    hashes of seeders were not named before, `lost` whether one was not that should have been.
+    Once the replies are taken, `failed` are those that do not stand there, each with its error, `held` those that do,
+    and `new_seeded` how many hashes of seeders were not named before.
     """
 
-    __slots__ = ("failed", "family", "lost", "new_seeded", "registrations")
+    __slots__ = ("failed", "family", "held", "new_seeded", "registrations")
 
     def __init__(self, family: int, registrations: list[Registration], stamp_end: bytes) -> None:
         parts: list[bytes] = []
@@ -177,8 +199,8 @@ class RegistrationsPlan(Piece):
         self.family = family
         self.registrations = registrations
         self.failed: list[tuple[Registration, StoreError]] = []
+        self.held: list[Registration] = []
         self.new_seeded = 0
-        self.lost = False
 
     def take(self, replies: Replies, at: int) -> int:
         for registration in self.registrations:
@@ -186,9 +208,9 @@ class RegistrationsPlan(Piece):
             at += 1
             if isinstance(reply, ReplyError):
                 self.failed.append((registration, store_error(reply)))
-            elif reply == 1:
-                self.new_seeded += registration.role is _SEEDER
-                self.lost = self.lost or registration.probes
+                continue
+            self.held.append(registration)
+            self.new_seeded += reply == 1 and registration.role is _SEEDER
         return at
 
 

@@ -5,12 +5,15 @@ pauses after each slice. A stale peer is removed only if its value is at that in
 What the walk finds is counted, and the family's counters are set right by it at the end. Nothing is kept between
 slices but sums, so it may end anywhere and be run again.
 
-Only one node walks at a time: the holder of a lease that runs out if the holder does not renew it.
+Only one node walks at a time: the holder of a lease that runs out if the holder does not renew it. Once the walk is
+done the lease stays until the next one is due, so that nodes do not walk one after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -23,21 +26,28 @@ from udptracker.redis.segment import Segment, segment
 from udptracker.redis.topology import Topology
 from udptracker.storage.base import ReapReport
 from udptracker.storage.redis import scripts
+from udptracker.storage.redis.downloads import Leftovers
+from udptracker.storage.redis.index import is_lost, rebuild, size_of_index
 from udptracker.storage.redis.layout import (
     REAPER_LEASE,
     STAMP_DIGITS,
     group,
     info_hash_counter,
+    names_key,
     parse_count,
     parse_swarm_key,
     peers_counter,
 )
 
+log = logging.getLogger(__name__)
+
 _NAMES_AT_ONCE: Final = 16
 _FIELDS_AT_ONCE: Final = 100
+_SECOND: Final = 1_000_000_000
 _PAUSE_SECONDS: Final = 0.001
 _LEASE_SECONDS: Final = 30.0
 _RENEW_SECONDS: Final = 5.0
+_RELEASE_SECONDS: Final = 1.0
 
 
 class Walk:
@@ -46,14 +56,21 @@ class Walk:
     Args:
         cutoff: nanoseconds; peers last heard of then or before are removed.
         flush: writes the store's own changes to the counters, so that they can be compared.
+        now: nanoseconds on the store's clock.
+        interval: seconds from the start of this walk to that of the next; 0 for whenever somebody wants.
     """
 
-    def __init__(self, topology: Topology, cutoff: int, flush: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, topology: Topology, cutoff: int, flush: Callable[[], Awaitable[None]], *, now: int, interval: float
+    ) -> None:
         self._topology = topology
         self._cutoff = cutoff
         self._flush = flush
+        self._second = now // _SECOND
+        self._interval = interval
         self._token = secrets.token_hex(16).encode()
         self._renewed = 0.0
+        self._leftovers = {family: Leftovers(topology, family, self._second) for family in FAMILIES}
         self._peers = self._broken = self._swarms = 0
 
     async def run(self) -> ReapReport:
@@ -70,9 +87,26 @@ class Walk:
         try:
             for family in FAMILIES:
                 await self._walk_family(family)
-        finally:
-            await self._topology.send([scripts.release_lease(REAPER_LEASE, self._token)])
-        return ReapReport(True, self._peers, self._broken, self._swarms, time.monotonic() - started)
+        except BaseException:
+            await self._give_up_lease()
+            raise
+        elapsed = time.monotonic() - started
+        await self._keep_lease(self._interval - elapsed)
+        return ReapReport(True, self._peers, self._broken, self._swarms, elapsed)
+
+    async def _keep_lease(self, seconds: float) -> None:
+        """Nobody is to walk for so long."""
+        milliseconds = int(seconds * 1000)
+        if milliseconds > 0:
+            await self._topology.send([scripts.renew_lease(REAPER_LEASE, self._token, milliseconds)])
+        else:
+            await self._give_up_lease()
+
+    async def _give_up_lease(self) -> None:
+        """Soon or not at all: a store that stands still must not hold up who was told to stop, and the lease ends."""
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await self._topology.send([scripts.release_lease(REAPER_LEASE, self._token)])
 
     async def _walk_family(self, family: int) -> None:
         counters = (
@@ -80,6 +114,8 @@ class Walk:
             peers_counter(family, Role.LEECHER),
             info_hash_counter(family),
         )
+        if not await self._prepare_index(family):
+            return
         before = await self._read_counters(counters)
         found, removed = [0, 0, 0], [0, 0, 0]
         cursor = b"0"
@@ -92,6 +128,24 @@ class Walk:
             if cursor == b"0":
                 break
         await self._set_right(counters, before, found, removed)
+        leftovers = self._leftovers[family]
+        await leftovers.sweep()
+        await leftovers.forget()
+        await self._call(names_key(family), "SET", names_key(family), str(await size_of_index(self._topology, family)))
+
+    async def _prepare_index(self, family: int) -> bool:
+        """See that the family's hash has all names; false if there is something else in its place."""
+        try:
+            size = await size_of_index(self._topology, family)
+            if await is_lost(self._topology, family, size):
+                await rebuild(self._topology, family, self._breathe)
+        except ReplyError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise StoreUnavailable(str(error)) from error
+            log.warning("nothing is reaped of IPv%d: a key of its registry is not what it should be: %s", family, error)
+            self._broken += 1
+            return False
+        return True
 
     async def _walk_swarms(self, family: int, names: list[bytes], found: list[int], removed: list[int]) -> None:
         """One slice: the peers of some swarm hashes, `found` and `removed` by seeders, leechers, info hashes."""
@@ -160,6 +214,7 @@ class Walk:
             gone = list(map(_number, replies))
         else:
             gone = await self._forget_apart(family, empty)
+        await self._leftovers[family].note([bytes.fromhex(name[7:].decode()) for name in empty])
         for name, count in zip(empty, gone, strict=True):
             self._swarms += count
             if roles[name] is Role.SEEDER:

@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, final
 
-from hiredis import ReplyError
-
 from udptracker.core.swarm import (
     FAMILIES,
     PEER_KEY_BYTES,
@@ -26,24 +24,24 @@ from udptracker.core.swarm import (
     Result,
     Role,
     StoreError,
+    compact_endpoint,
 )
 from udptracker.core.wire import COMPACT_BYTES, Event
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
-from udptracker.storage.redis import scripts
 from udptracker.storage.redis.answers import NO_POOLS, Pools, choose, make_pools, pack_endpoints
-from udptracker.storage.redis.errors import store_error
+from udptracker.storage.redis.context import Context
 from udptracker.storage.redis.layout import (
     COMMANDS,
     COUNTS,
     END,
     command,
-    downloads_key,
-    info_hash_counter,
-    stamp_end,
+    counted_key,
+    group,
     stopped_key,
     swarm_key,
 )
+from udptracker.storage.redis.makeup import MakeUp
 from udptracker.storage.redis.plan import (
     Piece,
     RegistrationsPlan,
@@ -59,21 +57,20 @@ from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS, Samples
 _SEEDER: Final = Role.SEEDER
 _LEECHER: Final = Role.LEECHER
 _NONE: Final = Event.NONE
+_STARTED: Final = Event.STARTED
 _STOPPED: Final = Event.STOPPED
 _COMPLETED: Final = Event.COMPLETED
-_OTHER: Final = {Role.SEEDER: Role.LEECHER, Role.LEECHER: Role.SEEDER}
 
 _COMMANDS: Final = {family: (COMMANDS[family, Role.SEEDER], COMMANDS[family, Role.LEECHER]) for family in FAMILIES}
 
 _SPREAD: Final = 3
 """Announces that share a read choose from up to so many times what one of them wants, so that their answers differ."""
 
-_NOTHING: Final = AnnounceResult(0, 0, b"")
-
 
 @final
 class Batch:
-    """See the module. Used once: `first_round`, `read_first`, then `second_round`, `read_second` if it is not empty.
+    """See the module. Used once: `first_round`, `read_first`, then `next_round` and `read_next` in turn for as long as
+    there is something to be sent.
 
     Args:
         operations: what to plan; `results` has the same length and order.
@@ -81,7 +78,7 @@ class Batch:
         draw: a source of uniform numbers in [0, 1).
         samples: of large swarms.
         registry: what the node knows of the families' hashes.
-        stopped_milliseconds: how long a `stopped` is remembered, 0 for not at all.
+        lifetime: milliseconds, how long it is remembered that a peer stopped, or completed; 0 for not at all.
     """
 
     def __init__(
@@ -91,34 +88,39 @@ class Batch:
         draw: Callable[[], float],
         samples: Samples,
         registry: Registry,
-        stopped_milliseconds: int = 0,
+        lifetime: int = 0,
     ) -> None:
-        self.results: list[Result | StoreError] = [_NOTHING] * len(operations)
-        self.changes: list[tuple[bytes, int]] = []
-        """(counter, change) for each field that was new or removed."""
-        self._operations = operations
-        self._now = now
-        self._stamp = b"%d" % now
-        self._stamp_end = stamp_end(self._stamp)
-        self._draw = draw
+        self._context = Context(operations, now, draw, registry, b"%d" % lifetime if lifetime else b"")
+        self._make_up = MakeUp(self._context, samples)
         self._samples = samples
-        self._registry = registry
-        self._stopped_milliseconds = b"%d" % stopped_milliseconds if stopped_milliseconds else b""
         self._swarms: dict[int, dict[bytes, SwarmPlan]] = {family: {} for family in FAMILIES}
         self._scrapes: list[ScrapePlan] = []
         self._pieces: list[Piece] = []
         self._registrations: list[RegistrationsPlan] = []
+        self._probes: list[Single] = []
         self._stops: list[Single] = []
-        self._moves: list[Single] = []
-        self._downloads: list[Single] = []
-        self._late: list[int] = []
+
+    @property
+    def results(self) -> list[Result | StoreError]:
+        """In the order of the operations."""
+        return self._context.results
+
+    @property
+    def changes(self) -> list[tuple[bytes, int]]:
+        """(counter, change) for each field that was new or removed."""
+        return self._context.changes
+
+    @property
+    def misfits(self) -> int:
+        """Numbers from the store that no response has room for, or that are none."""
+        return sum(scrape.misfits for scrape in self._scrapes)
 
     # ------------------------------------------------------------------------------------ the first round
 
     def first_round(self) -> list[Segment]:
         """Writes and reads of every operation."""
         pieces = self._pieces
-        for place, operation in enumerate(self._operations):
+        for place, operation in enumerate(self._context.operations):
             if isinstance(operation, AnnounceOperation):
                 swarms = self._swarms[operation.family]
                 swarm = swarms.get(operation.info_hash)
@@ -129,10 +131,13 @@ class Batch:
             else:
                 self._scrapes.append(ScrapePlan(place, operation))
         for family, swarms in self._swarms.items():
-            registrations: list[Registration] = []
+            registrations = self._context.registry.owed(family)
             for swarm in swarms.values():
                 self._plan_swarm(swarm, pieces, registrations)
             self._plan_registrations(family, registrations)
+            if swarms and self._context.registry.take_probe(family, self._context.now):
+                self._plan_probe(list(swarms.values()))
+        pieces += self._probes
         pieces += self._stops
         segments: list[Segment] = [*pieces]
         for scrape in self._scrapes:
@@ -142,7 +147,7 @@ class Batch:
 
     def _plan_swarm(self, swarm: SwarmPlan, pieces: list[Piece], registrations: list[Registration]) -> None:
         of_seeders, of_leechers = _COMMANDS[swarm.family]
-        digits, stamp_end = swarm.info_hash.hex().encode(), self._stamp_end
+        digits, stamp_end = swarm.info_hash.hex().encode(), self._context.stamp_end
         seeder_parts: list[bytes] = []
         leecher_parts: list[bytes] = []
         seeder_writes: list[int] = []
@@ -150,7 +155,7 @@ class Batch:
         registering: list[int] = []
         want_seeders = want_leechers = 0
         for place in swarm.announces:
-            announce = self._operations[place]
+            announce = self._context.operations[place]
             assert isinstance(announce, AnnounceOperation)
             peer, event, want = announce.peer, announce.event, announce.num_want
             seeds = announce.role is _SEEDER
@@ -203,20 +208,30 @@ class Batch:
 
     def _register(self, family: int, digits: bytes, places: list[int], registrations: list[Registration]) -> None:
         for role in Role:
-            announces = [place for place in places if self._announce(place).role is role]
+            announces = [place for place in places if self._context.announce(place).role is role]
             if announces:
                 registrations.append(Registration(family, role, digits, announces))
+
+    def _plan_probe(self, swarms: list[SwarmPlan]) -> None:
+        """Ask for the name of a swarm with a steady announce: it should be there if the field is."""
+        for swarm in swarms:
+            for place in swarm.announces:
+                announce = self._context.announce(place)
+                if announce.event is _NONE:
+                    key, name = group(swarm.family), swarm_key(swarm.family, announce.role, swarm.info_hash)
+                    self._probes.append(Single(place, Segment(key, command(b"HEXISTS", key, name), 1)))
+                    return
 
     def _reads(self, swarm: SwarmPlan) -> bool:
         """Whether the announces of a swarm are answered from a read that follows their writes, and not from its
         sample; how many peers of each role are asked for."""
         sample = self._samples.find(swarm.family, swarm.info_hash)
         if sample is not None:
-            if self._samples.renews(sample, self._now):
+            if self._samples.renews(sample, self._context.now):
                 swarm.renewed, swarm.needs_leechers = sample, True
                 swarm.wants_seeders = swarm.wants_leechers = SAMPLE_PEERS
                 return True
-            if self._now < sample.until:
+            if self._context.now < sample.until:
                 swarm.sample = sample
                 return False
         spread = min(len(swarm.announces), _SPREAD)
@@ -227,15 +242,17 @@ class Batch:
 
     def _plan_registrations(self, family: int, registrations: list[Registration]) -> None:
         if registrations:
-            planned = RegistrationsPlan(family, registrations, self._stamp_end)
+            planned = RegistrationsPlan(family, registrations, self._context.stamp_end)
             self._registrations.append(planned)
             self._pieces.append(planned)
 
     def _remember_stop(self, place: int, announce: AnnounceOperation) -> None:
-        if self._stopped_milliseconds:
+        if self._context.lifetime:
             key = stopped_key(announce.family, announce.info_hash, announce.peer)
-            packed = command(b"SET", key, self._stamp, b"PX", self._stopped_milliseconds)
+            packed = command(b"SET", key, self._context.stamp, b"PX", self._context.lifetime)
             self._stops.append(Single(place, Segment(key, packed, 1)))
+            key = counted_key(announce.family, announce.info_hash, announce.peer)
+            self._stops.append(Single(place, Segment(key, command(b"DEL", key), 1)))
 
     def read_first(self, replies: Replies) -> None:
         """Take the replies of the first round."""
@@ -248,35 +265,48 @@ class Batch:
                 self._answer(family, planned)
                 if replies.failed:
                     self._refuse(planned)
-        self._read_registrations()
+        for registrations in self._registrations:
+            self._context.read_registrations(registrations)
+        for probe in self._probes:
+            # A peer that is new to its role registers its swarm in the second round: its probe says nothing.
+            if probe.reply == 0 and probe.announce not in self._context.late:
+                self._context.unnamed.append(probe.announce)
+                self._context.registry.lost.add(self._context.announce(probe.announce).family)
+        self._context.refuse_failed(self._stops)
         for scrape in self._scrapes:
-            self.results[scrape.announce] = scrape.rows if scrape.error is None else scrape.error
+            self._context.results[scrape.announce] = scrape.rows if scrape.error is None else scrape.error
 
     def _note_changes(self, swarm: SwarmPlan) -> None:
         """Fields that were new or removed: what it means for the counters and the second round."""
         seeders, leechers = swarm.seeders, swarm.leechers
-        begin = len(self._late)
+        begin = len(self._context.late)
         if seeders is not None and seeders.changed is not None:
-            self._note_changes_of(_SEEDER, seeders.changed)
+            self._note_changes_of(swarm, _SEEDER, seeders.changed)
         if leechers is not None and leechers.changed is not None:
-            self._note_changes_of(_LEECHER, leechers.changed)
-        if len(swarm.announces) > 1 and len(self._late) > begin:
+            self._note_changes_of(swarm, _LEECHER, leechers.changed)
+        if len(swarm.announces) > 1 and len(self._context.late) > begin:
             # What a later announce of the same peer in this batch says, holds.
-            last = {self._announce(place).peer: place for place in swarm.announces}
-            self._late[begin:] = [place for place in self._late[begin:] if last[self._announce(place).peer] == place]
+            last = {self._context.announce(place).peer: place for place in swarm.announces}
+            self._context.late[begin:] = [
+                place for place in self._context.late[begin:] if last[self._context.announce(place).peer] == place
+            ]
 
-    def _note_changes_of(self, role: Role, changed: list[int]) -> None:
+    def _note_changes_of(self, swarm: SwarmPlan, role: Role, changed: list[int]) -> None:
+        family, sample = swarm.family, swarm.sample
         for place in changed:
-            announce = self._announce(place)
+            announce = self._context.announce(place)
             put = announce.event is not _STOPPED and announce.role is role
-            self.changes.append((COMMANDS[announce.family, role].counter, 1 if put else -1))
+            self._context.changes.append((COMMANDS[family, role].counter, 1 if put else -1))
             if put:
                 if announce.event is _NONE:
-                    self._late.append(place)
-            elif announce.event is _COMPLETED and announce.role is _SEEDER:
-                key = downloads_key(announce.family, announce.info_hash)
-                packed = command(b"HINCRBY", key, announce.info_hash, b"1")
-                self._downloads.append(Single(place, Segment(key, packed, 1)))
+                    self._context.late.append(place)
+                if sample is not None:
+                    sample.join(role, compact_endpoint(announce.peer), family, self._context.draw)
+                continue
+            if announce.event is _COMPLETED and announce.role is _SEEDER:
+                self._make_up.graduated.append(place)
+            if sample is not None:
+                sample.leave(role, compact_endpoint(announce.peer), family)
 
     def _answer(self, family: int, swarms: list[SwarmPlan]) -> None:
         """Results of the announces of some swarms of one family."""
@@ -308,20 +338,41 @@ class Batch:
         assert swarm.leechers is not None
         seeders, leechers = swarm.seeders.count, swarm.leechers.count
         if seeders + leechers >= LARGE_SWARM:
-            self._samples.note(swarm.family, swarm.info_hash, self._now)
+            self._samples.note(swarm.family, swarm.info_hash, self._context.now)
             if swarm.renewed is not None:
-                self._samples.keep(swarm.renewed, seeders, leechers, pools, self._now)
+                self._samples.keep(swarm.renewed, seeders, leechers, pools, self._context.now)
         elif swarm.renewed is not None:
             self._samples.forget(swarm.family, swarm.info_hash)
-        self._answer_from(swarm, seeders, leechers, pools)
+        short = self._answer_from(swarm, seeders, leechers, pools)
+        if swarm.reads_more:
+            return
+        if short and not swarm.needs_leechers and not swarm.leechers_collected and swarm.leechers.count:
+            swarm.needs_leechers = True
+            self._answer(swarm.family, [swarm])
+            return
+        for place in swarm.announces:
+            announce = self._context.announce(place)
+            if announce.event is _STARTED:
+                self._make_up.older += [(place, role, peer) for role, peer in swarm.older(announce)]
+        if short and swarm.unread:
+            swarm.reads_more = True
+            self._make_up.crowded.append(swarm)
 
-    def _answer_from(self, swarm: SwarmPlan, seeders: int, leechers: int, pools: Pools) -> None:
-        operations, results, draw = self._operations, self.results, self._draw
+    def _answer_from(self, swarm: SwarmPlan, seeders: int, leechers: int, pools: Pools) -> bool:
+        """Answer the announces of a swarm; whether one of them is given fewer peers than it wants."""
+        context, width, short = self._context, COMPACT_BYTES[swarm.family], False
+        operations, results, draw = context.operations, context.results, context.draw
         for place in swarm.announces:
             announce = operations[place]
             assert isinstance(announce, AnnounceOperation)
-            peers = choose(announce, pools, draw) if announce.num_want else b""
+            if swarm.reads_more and isinstance(results[place], StoreError):
+                continue
+            peers, want = b"", announce.num_want
+            if want:
+                peers = choose(announce, pools, draw)
+                short = short or len(peers) < want * width
             results[place] = AnnounceResult(seeders, leechers, peers)
+        return short
 
     def _refuse(self, swarms: list[SwarmPlan]) -> None:
         """The errors of swarms in place of their answers."""
@@ -329,64 +380,19 @@ class Batch:
             error = swarm.error()
             if error is not None:
                 for place in swarm.announces:
-                    self.results[place] = error
+                    self._context.results[place] = error
 
-    def _read_registrations(self) -> None:
-        for planned in self._registrations:
-            if planned.new_seeded:
-                self.changes.append((info_hash_counter(planned.family), planned.new_seeded))
-            for registration, error in planned.failed:
-                for place in registration.announces:
-                    self.results[place] = error
+    # ------------------------------------------------------------------------------------ the rounds that follow
 
-    def _announce(self, place: int) -> AnnounceOperation:
-        operation = self._operations[place]
-        assert isinstance(operation, AnnounceOperation)
-        return operation
+    def next_round(self) -> list[Segment]:
+        """What is still missing, nothing if that was all."""
+        return self._make_up.next_round()
 
-    # ------------------------------------------------------------------------------------ the second round
-
-    def second_round(self) -> list[Segment]:
-        """What the replies showed to be missing: leaving the other role, registering the swarm, a download."""
-        pieces: list[Piece] = []
-        self._pieces = pieces
-        self._registrations = []
-        registrations: dict[int, list[Registration]] = {family: [] for family in FAMILIES}
-        for place in self._late:
-            announce = self._announce(place)
-            family, role, info_hash = announce.family, announce.role, announce.info_hash
-            # Not if newer: a `completed` of the same peer may have overtaken this round.
-            drop = scripts.drop_older(swarm_key(family, _OTHER[role], info_hash), announce.peer, self._stamp)
-            self._moves.append(Single(place, drop))
-            hexadecimal = info_hash.hex().encode()
-            registrations[family].append(Registration(family, role, hexadecimal, [place]))
-        pieces += self._moves
-        for family, names in registrations.items():
-            self._plan_registrations(family, names)
-        pieces += self._downloads
-        return [*pieces]
-
-    def read_second(self, replies: Replies) -> None:
-        """Take the replies of the second round."""
-        take_all(self._pieces, replies)
-        for move in self._moves:
-            if isinstance(move.reply, ReplyError):
-                self.results[move.announce] = store_error(move.reply)
-            elif move.reply == 1:
-                self._left_other_role(move.announce)
-        self._read_registrations()
-        for download in self._downloads:
-            if isinstance(download.reply, ReplyError):
-                self.results[download.announce] = store_error(download.reply)
-
-    def _left_other_role(self, place: int) -> None:
-        announce, result = self._announce(place), self.results[place]
-        other = _OTHER[announce.role]
-        self.changes.append((COMMANDS[announce.family, other].counter, -1))
-        if isinstance(result, AnnounceResult):
-            seeders, leechers = result.seeders, result.leechers
-            if other is _SEEDER:
-                seeders = max(seeders - 1, 0)
-            else:
-                leechers = max(leechers - 1, 0)
-            self.results[place] = AnnounceResult(seeders, leechers, result.peers)
+    def read_next(self, replies: Replies) -> None:
+        """Take the replies to it."""
+        make_up = self._make_up
+        make_up.read(replies)
+        for swarm in make_up.crowded:
+            if swarm.error() is None:
+                self._answer(swarm.family, [swarm])
+        make_up.crowded.clear()

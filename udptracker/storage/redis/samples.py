@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
-from udptracker.core.swarm import FAMILIES, Role, without_endpoint
+from udptracker.core.swarm import FAMILIES, AnnounceOperation, Role, compact_endpoint, without_endpoint
 from udptracker.core.wire import COMPACT_BYTES
 from udptracker.storage.redis.answers import Pools
 
@@ -42,7 +42,7 @@ class Sample:
         else:
             self.leechers += 1
             pools.leechers = _with(pools.leechers, endpoint, family, draw)
-            if pools.seeders == without_endpoint(pools.seeders, endpoint, family):
+            if not _holds(pools.seeders, endpoint, family):
                 pools.others = _with(pools.others, endpoint, family, draw)
 
     def leave(self, role: Role, endpoint: bytes, family: int) -> None:
@@ -51,6 +51,8 @@ class Sample:
         if role is Role.SEEDER:
             self.seeders = max(self.seeders - 1, 0)
             pools.seeders = without_endpoint(pools.seeders, endpoint, family)
+            if _holds(pools.leechers, endpoint, family) and not _holds(pools.others, endpoint, family):
+                pools.others += endpoint
         else:
             self.leechers = max(self.leechers - 1, 0)
             pools.leechers = without_endpoint(pools.leechers, endpoint, family)
@@ -100,6 +102,12 @@ class Samples:
             swarms[info_hash] = Sample(now)
             self._size += 1
 
+    def left(self, announce: AnnounceOperation, role: Role, now: int) -> None:
+        """The peer of an announce is in a role no more: neither is it in the sample, if there is one."""
+        sample = self.find(announce.family, announce.info_hash)
+        if sample is not None and now < sample.until:
+            sample.leave(role, compact_endpoint(announce.peer), announce.family)
+
     def keep(self, sample: Sample, seeders: int, leechers: int, pools: Pools, now: int) -> None:
         """Counts, and what a read of `SAMPLE_PEERS` of each role brought at `now`."""
         sample.seeders, sample.leechers = seeders, leechers
@@ -117,9 +125,13 @@ class Samples:
             self._size -= 1
 
 
+def _holds(pool: bytes, endpoint: bytes, family: int) -> bool:
+    return len(without_endpoint(pool, endpoint, family)) < len(pool)
+
+
 def _with(pool: bytes, endpoint: bytes, family: int, draw: Callable[[], float]) -> bytes:
     """A pool with one endpoint more, in the place of another if it is full."""
-    if without_endpoint(pool, endpoint, family) != pool:
+    if _holds(pool, endpoint, family):
         return pool
     width = COMPACT_BYTES[family]
     size = len(pool) // width

@@ -15,6 +15,16 @@ local at = redis.call('HGET', KEYS[1], ARGV[1])
 if at and (#at ~= #ARGV[2] or at <= ARGV[2]) then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 return 0"""
 
+_LEAVE_ROLE: Final = """\
+local at = redis.call('HGET', KEYS[1], ARGV[1])
+if not at or (#at == #ARGV[3] and at > ARGV[3]) then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[1])
+return (#at == #ARGV[2] and at > ARGV[2]) and 2 or 1"""
+
+_COUNT_DOWNLOAD: Final = """\
+if not redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[3]) then return 0 end
+return redis.call('HINCRBY', KEYS[2], ARGV[1], 1)"""
+
 _PUT_NEWER: Final = """\
 local at = redis.call('HGET', KEYS[1], ARGV[1])
 if at and #at == #ARGV[2] and at >= ARGV[2] then return 0 end
@@ -49,6 +59,17 @@ def _on(key: bytes, script: str, *arguments: Any) -> Segment:
 def drop_older(key: bytes, peer: bytes, stamp: bytes) -> Segment:
     """Remove a peer from a swarm hash unless it is there with a newer time; replies how many were removed."""
     return _on(key, _DROP_OLDER, peer, stamp)
+
+
+def leave_role(key: bytes, peer: bytes, stamp: bytes, last: bytes) -> Segment:
+    """Remove a peer from a swarm hash unless it is there with a time after `last`; replies 1 if it was removed, and 2
+    if its time was after `stamp`."""
+    return _on(key, _LEAVE_ROLE, peer, stamp, last)
+
+
+def count_download(mark: bytes, key: bytes, info_hash: bytes, stamp: bytes, milliseconds: bytes) -> Segment:
+    """Count a download unless there is a mark, which is kept for so long; both keys are of one slot."""
+    return segment(key, "EVAL", _COUNT_DOWNLOAD, "2", mark, key, info_hash, stamp, milliseconds)
 
 
 def put_newer(key: bytes, peer: bytes, stamp: bytes) -> Segment:

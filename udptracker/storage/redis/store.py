@@ -11,6 +11,7 @@ from typing import Final
 
 from hiredis import ReplyError
 
+from udptracker.core.counters import Counters
 from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import FAMILIES, Operation, Result, Role, StoreError, StoreUnavailable, Totals
 from udptracker.redis.link import Replies
@@ -21,6 +22,7 @@ from udptracker.storage.redis.clock import StoreClock
 from udptracker.storage.redis.layout import (
     PING,
     info_hash_counter,
+    lost_key,
     parse_count,
     peers_counter,
     sum_changes,
@@ -48,8 +50,11 @@ class RedisStore(ReplayableStore):
         topology: where the servers are; the store starts and closes it.
         draw: a source of uniform numbers in [0, 1).
         sample_ttl: seconds a sample of a large swarm is used, 0 for never.
-        remember_stops: seconds a `stopped` is remembered for nodes that replay what they heard, 0 for not at all; the
-            lifetime of a peer, for as long as which a jump of the server's clock is remembered, too.
+        remember_stops: seconds a `stopped` is remembered for nodes that replay what they heard, and that a peer's
+            download was counted; 0 for not at all. The lifetime of a peer, for as long as which a jump of the
+            server's clock is remembered, too.
+        reap_interval: seconds until the next walk, by whichever node, after one that was completed.
+        counters: where numbers in the store that no response has room for are counted.
     """
 
     def __init__(
@@ -59,11 +64,15 @@ class RedisStore(ReplayableStore):
         *,
         sample_ttl: float = 1.0,
         remember_stops: float = 0.0,
+        reap_interval: float = 0.0,
+        counters: Counters | None = None,
     ) -> None:
         self._topology = topology
         self._draw = draw
         self._samples = Samples(int(sample_ttl * _SECOND), draw)
         self._registry = Registry()
+        self._reap_interval = reap_interval
+        self._counters = counters or Counters()
         self._stopped_milliseconds = int(remember_stops * 1000)
         self._server_clock = StoreClock(time.time_ns() - time.monotonic_ns())
         self._servers = Servers(topology)
@@ -141,15 +150,18 @@ class RedisStore(ReplayableStore):
         planned = Batch(batch, self.now(), self._draw, self._samples, self._registry, self._stopped_milliseconds)
         segments = planned.first_round()
         segments += self._take_changes()
+        segments += self._tell_lost()
         replies = await self._topology.send(segments)
         planned.read_first(replies)
         failed = replies.failed
-        late = planned.second_round()
-        if late:
-            replies = await self._topology.send(late)
-            planned.read_second(replies)
-            failed = failed or replies.failed
-        self._changes += planned.changes
+        try:
+            while segments := planned.next_round():
+                replies = await self._topology.send(segments)
+                planned.read_next(replies)
+                failed = failed or replies.failed
+        finally:
+            self._changes += planned.changes
+            self._counters.store_misfits += planned.misfits
         if failed:
             self._say_refusals(planned.results)
             self._look_for_another_server(planned.results)
@@ -170,7 +182,9 @@ class RedisStore(ReplayableStore):
                 raise result
 
     async def reap(self, cutoff: int) -> ReapReport:
-        return await Walk(self._topology, cutoff - await self._witness.jumped(), self._flush_changes).run()
+        cutoff -= await self._witness.jumped()
+        walk = Walk(self._topology, cutoff, self._flush_changes, now=self.now(), interval=self._reap_interval)
+        return await walk.run()
 
     async def totals(self) -> dict[int, Totals]:
         await self._flush_changes()
@@ -190,6 +204,12 @@ class RedisStore(ReplayableStore):
     async def ping(self) -> None:
         """A write, since a server may answer and still refuse to be written to."""
         await self._ask([segment(PING, "SET", PING, "1", "PX", "1000")])
+
+    def _tell_lost(self) -> list[Segment]:
+        """Whichever node walks next is to build these families' hashes anew."""
+        lost = [lost_key(family) for family in self._registry.lost]
+        self._registry.lost.clear()
+        return [segment(key, "SET", key, "1") for key in lost]
 
     def _take_changes(self) -> list[Segment]:
         if not self._changes:
