@@ -55,6 +55,7 @@ def busy() -> Counters:
     counters.bytes_in, counters.bytes_out = 31, 32
     counters.gauges["queue_depth"] = lambda: 33
     counters.store_errors["StoreUnavailable"] = 34
+    counters.store_misfits = 35
     counters.buffered, counters.replayed, counters.replay_dropped, counters.standby_answers = 41, 42, 43, 44
     counters.replay_broken = 45
     counters.reaper_runs, counters.reaper_skipped, counters.reaper_failures = 51, 52, 53
@@ -83,6 +84,7 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("queue_depth"): 33,
         key("store_errors_total", kind="StoreUnavailable"): 34,
         key("store_errors_total", kind="StoreError"): 0,
+        key("store_misfits_total"): 35,
         key("store_up"): 1,
         key("standby_buffered_peers"): 41,
         key("standby_replayed_total"): 42,
