@@ -10,6 +10,8 @@ from tests.storage.contract import SEEDER, STARTED, announce, ask, hash_of
 from tests.support.servers import StoreServer
 from tests.support.stores import SHORT, redis_store
 from tests.support.tls import Authority, tls_proxy
+from udptracker import config
+from udptracker.config import ConfigError
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.greeting import connect
 from udptracker.redis.url import parse_broker
@@ -64,3 +66,14 @@ async def test_a_client_certificate_is_shown_where_it_is_required(authority: Aut
 
 async def test_a_server_without_tls_is_refused(valkey: StoreServer) -> None:
     assert f"127.0.0.1:{valkey.port}" in await _refusal(f"rediss://127.0.0.1:{valkey.port}")
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
+def test_a_certificate_that_cannot_be_read_is_refused_at_the_start(option: str, tmp_path: Path) -> None:
+    (tmp_path / "garbage.pem").write_text("no certificate")
+    for name in ("missing.pem", "garbage.pem"):
+        storage = {"name": "redis", "config": {"redis_broker": f"rediss://host?{option}={tmp_path / name}"}}
+        with pytest.raises(ConfigError) as refusal:
+            config.from_tree({"storage": storage}, "udptracker", {})
+        assert "udptracker.storage.config.redis_broker" in str(refusal.value)
+        assert "cannot load the TLS certificates" in str(refusal.value)

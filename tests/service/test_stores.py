@@ -5,19 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import pytest
-
 from tests.support.servers import StoreServer
 from udptracker import config
 from udptracker.config import StorageSettings
 from udptracker.core.counters import Counters
 from udptracker.core.swarm import IPV4, AnnounceOperation, AnnounceResult, Role
 from udptracker.core.wire import Event
-from udptracker.redis.cluster import Cluster
-from udptracker.redis.link import Timeouts
-from udptracker.redis.topology import OneServer, Topology
-from udptracker.redis.url import parse_broker
-from udptracker.service.stores import make_store, make_topology
+from udptracker.service.stores import make_store
 from udptracker.storage.memory import MemoryStore
 from udptracker.storage.standby.circuit import StandbyStore
 
@@ -52,17 +46,3 @@ async def test_by_its_unix_socket(valkey: StoreServer) -> None:
         assert await store.execute([OPERATION]) == [AnnounceResult(1, 0, b"")]
     finally:
         await store.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "kind"),
-    [
-        ("redis://127.0.0.1:6379/0", OneServer),
-        ("rediss://127.0.0.1:6379/0", OneServer),
-        ("unix:///run/redis.sock", OneServer),
-        ("redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/mymaster/0", OneServer),
-        ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001", Cluster),
-    ],
-)
-async def test_a_topology_for_each_kind_of_broker(url: str, kind: type[Topology]) -> None:
-    assert type(make_topology(parse_broker(url), Timeouts(1.0, 1.0, 1.0))) is kind

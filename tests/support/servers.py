@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import redis
 
@@ -104,6 +105,17 @@ class StoreServer(ChildProcess):
                 return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError):
             return False
+
+
+def wait_until_replicated(master: StoreServer, replica: StoreServer) -> None:
+    """Return when a replica has all that its master has. (WAIT is about the writes of the client that calls it.)"""
+    eventually(lambda: _offset(master) == _offset(replica), "the replica to be in step")
+
+
+def _offset(server: StoreServer) -> int:
+    with server.client() as client:
+        replication = cast(dict[str, Any], client.info("replication"))
+    return int(replication.get("slave_repl_offset", replication["master_repl_offset"]))
 
 
 def valkey() -> Path:

@@ -15,9 +15,9 @@ from udptracker.core.swarm import FAMILIES, Role, Totals
 from udptracker.redis.link import Replies, Timeouts
 from udptracker.redis.segment import Segment
 from udptracker.redis.server import Server
+from udptracker.redis.topologies import make_topology
 from udptracker.redis.topology import Topology
 from udptracker.redis.url import parse_broker
-from udptracker.service.stores import make_topology
 from udptracker.storage.redis.layout import group, info_hash_counter, parse_swarm_key, peers_counter
 from udptracker.storage.redis.store import RedisStore
 

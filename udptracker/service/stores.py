@@ -11,9 +11,6 @@ from udptracker.storage.memory import MemoryStore
 
 if TYPE_CHECKING:
     from udptracker.core.counters import Counters
-    from udptracker.redis.link import Timeouts
-    from udptracker.redis.topology import Topology
-    from udptracker.redis.url import Broker
 
 
 def make_store(settings: StorageSettings, draw: Callable[[], float], counters: Counters) -> PeerStore:
@@ -23,48 +20,36 @@ def make_store(settings: StorageSettings, draw: Callable[[], float], counters: C
         draw: a source of uniform numbers in [0, 1).
         counters: where a store that has a stand-in counts what it does.
     """
-    config = settings.config
-    if isinstance(config, RedisSettings):
-        # Whoever keeps peers in memory loads nothing of this.
-        from udptracker.redis.link import Timeouts
-        from udptracker.redis.url import parse_broker
-        from udptracker.storage.redis.store import RedisStore
-        from udptracker.storage.standby.circuit import StandbyStore
-
-        timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
-        broker = parse_broker(config.redis_broker.get_secret_value())
-        redis = RedisStore(
-            make_topology(broker, timeouts),
-            draw,
-            sample_ttl=config.sample_ttl,
-            remember_stops=config.peer_lifetime,
-            reap_interval=config.gc_interval,
-            counters=counters,
-        )
-        return StandbyStore(
-            redis,
-            lambda clock: MemoryStore(draw, clock),
-            counters,
-            timeout=config.redis_read_timeout,
-            max_peers=config.standby_max_peers,
-            replay_window=config.replay_window,
-            peer_lifetime=config.peer_lifetime,
-            gc_interval=config.gc_interval,
-        )
+    if isinstance(settings.config, RedisSettings):
+        return _make_redis(settings.config, draw, counters)
     return MemoryStore(draw)
 
 
-def make_topology(broker: Broker, timeouts: Timeouts) -> Topology:
-    """The topology that a broker's kind calls for."""
-    from udptracker.redis.sentinel import master_of
-    from udptracker.redis.server import fixed
-    from udptracker.redis.topology import OneServer
+def _make_redis(config: RedisSettings, draw: Callable[[], float], counters: Counters) -> PeerStore:
+    # What a node on memory has no use for takes 4 MB there.
+    from udptracker.redis.link import Timeouts
+    from udptracker.redis.topologies import make_topology
+    from udptracker.redis.url import parse_broker
+    from udptracker.storage.redis.store import RedisStore
+    from udptracker.storage.standby.circuit import StandbyStore
 
-    if broker.kind == "cluster":
-        from udptracker.redis.cluster import Cluster  # it loads redis-py, which takes 10 MB
-
-        return Cluster(broker, timeouts)
-    if broker.kind == "sentinel":
-        return OneServer(broker, master_of(broker, timeouts), timeouts)
-    host, port = broker.hosts[0] if broker.hosts else (broker.path, 0)
-    return OneServer(broker, fixed(host, port), timeouts)
+    timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
+    broker = parse_broker(config.redis_broker.get_secret_value())
+    redis = RedisStore(
+        make_topology(broker, timeouts),
+        draw,
+        sample_ttl=config.sample_ttl,
+        remember_stops=config.peer_lifetime,
+        reap_interval=config.gc_interval,
+        counters=counters,
+    )
+    return StandbyStore(
+        redis,
+        lambda clock: MemoryStore(draw, clock),
+        counters,
+        timeout=config.redis_read_timeout,
+        max_peers=config.standby_max_peers,
+        replay_window=config.replay_window,
+        peer_lifetime=config.peer_lifetime,
+        gc_interval=config.gc_interval,
+    )
