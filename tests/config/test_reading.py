@@ -78,6 +78,7 @@ def test_chihayas_example_works_and_says_what_is_not_served() -> None:
     assert loaded.settings == Settings.model_validate(
         {
             "metrics_addr": "0.0.0.0:6880",
+            "chihaya_metrics": True,
             "udp": {
                 "addr": "0.0.0.0:6969",
                 "max_scrape_infohashes": 50,

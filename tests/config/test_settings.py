@@ -20,7 +20,13 @@ from udptracker.config import (
 
 def test_an_empty_part_has_its_defaults() -> None:
     assert parse("udptracker:", {}) == Loaded(Settings(), ())
-    assert parse("chihaya:\n  udp:\n  storage:\n    config:\n", {}).settings == Settings()
+    assert parse("chihaya:\n  udp:\n  storage:\n    config:\n", {}).settings == Settings(chihaya_metrics=True)
+
+
+def test_chihayas_metrics_come_with_its_root_key_unless_they_are_off() -> None:
+    assert not parse("udptracker:", {}).settings.chihaya_metrics
+    assert parse("udptracker: {chihaya_metrics: true}", {}).settings.chihaya_metrics
+    assert not parse("chihaya: {chihaya_metrics: false}", {}).settings.chihaya_metrics
 
 
 def test_an_empty_file_for_redis_has_the_defaults_of_redis() -> None:

@@ -18,7 +18,9 @@ from udptracker import __version__, build
 from udptracker.core import reasons
 from udptracker.core.counters import ANSWER_NAMES, Counters
 from udptracker.core.wire import Action
-from udptracker.observe.metrics import Snapshot, exposition, merged, metric_rows, metrics_table
+from udptracker.observe import chihaya, process
+from udptracker.observe.metrics import exposition, metric_rows, metrics_table
+from udptracker.observe.sums import Snapshot, merged, without_the_living
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -54,6 +56,7 @@ def busy() -> Counters:
     counters.dropped["short packet"] = 23
     counters.bytes_in, counters.bytes_out = 31, 32
     counters.gauges["queue_depth"] = lambda: 33
+    counters.gauges["cpu_seconds"], counters.gauges["resident_bytes"] = lambda: 72.5, lambda: 73
     counters.store_errors["StoreUnavailable"] = 34
     counters.store_misfits = 35
     counters.buffered, counters.replayed, counters.replay_dropped, counters.standby_answers = 41, 42, 43, 44
@@ -107,6 +110,8 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("leechers", family="ipv6"): 66,
         key("kernel_drops_total"): 71,
         key("workers"): 1,
+        key("worker_cpu_seconds_total", worker="0"): 72.5,
+        key("worker_resident_bytes", worker="0"): 73,
         key("build_info", version=__version__, python=platform.python_version(), build=build.kind()): 1,
     }
     ours = {
@@ -242,7 +247,7 @@ def test_workers_add_up(counters: list[Counters]) -> None:
     for sample in set[tuple[str, frozenset[tuple[str, str]]]]().union(*apart):
         name = sample[0].removeprefix("udptracker_")
         values = [samples.get(sample, 0.0) for samples in apart]
-        if name.startswith("process_") or name in _OF_THE_RENDERER:
+        if name.startswith(("process_", "worker_")) or name in _OF_THE_RENDERER:
             continue
         if name in _SHARED:
             assert together[sample] == max(values)
@@ -280,6 +285,8 @@ def test_several_workers_are_told_apart_where_it_matters() -> None:
     samples = scrape({"0": idle.snapshot(), "1": lost.snapshot()})
     assert samples[key("workers")] == 2
     assert samples[key("worker_requests_total", worker="0")] == 0
+    assert samples[key("worker_cpu_seconds_total", worker="1")] == 72.5
+    assert samples[key("worker_resident_bytes", worker="1")] == 73
     assert samples[key("worker_requests_total", worker="1")] == 11 + 12 + 13 + 14 + 15 + 16
     assert samples[key("worker_queue_depth", worker="1")] == 33
     assert samples[key("worker_store_up", worker="0")] == 1
@@ -288,7 +295,53 @@ def test_several_workers_are_told_apart_where_it_matters() -> None:
 
 def test_a_lone_worker_has_no_series_of_its_own() -> None:
     samples = scrape({"0": busy().snapshot()})
-    assert not [sample for sample in samples if sample[0].startswith("udptracker_worker_")]
+    of_workers = {sample for sample, _ in samples if sample.startswith("udptracker_worker_")}
+    assert of_workers == {"udptracker_worker_cpu_seconds_total", "udptracker_worker_resident_bytes"}
+
+
+def test_what_is_left_of_the_dead_are_counters() -> None:
+    before = busy().snapshot()
+    after = without_the_living(before)
+    assert (after["queue_depth"], after["buffered"], after["resident_bytes"], after["totals"]) == (0, 0, 0, {})
+    assert (after["cpu_seconds"], after["requests"]) == (before["cpu_seconds"], before["requests"])
+
+
+def test_a_process_tells_what_it_uses() -> None:
+    counters = Counters()
+    process.watch(counters)
+    samples = scrape({"0": counters.snapshot()})
+    assert samples[key("worker_resident_bytes", worker="0")] > 1_000_000
+    assert samples[key("worker_cpu_seconds_total", worker="0")] > 0.01
+    assert process.resident_bytes(Path("/no/such/file")) == 0
+
+
+def test_chihayas_names() -> None:
+    counters = busy()
+    for action in (Action.CONNECT, Action.ANNOUNCE, Action.SCRAPE, Action.ERROR):
+        counters.durations[action].add(1000 * 2**action, 10)
+    counters.reaper_durations.add(250_000)
+    text, _ = exposition({"0": counters.snapshot()}, 0, also=chihaya.FAMILIES)
+    samples = samples_of(text)
+    assert samples["chihaya_storage_infohashes_count", frozenset()] == 61 + 64
+    assert samples["chihaya_storage_seeders_count", frozenset()] == 62 + 65
+    assert samples["chihaya_storage_leechers_count", frozenset()] == 63 + 66
+    assert samples["chihaya_storage_gc_duration_milliseconds_sum", frozenset()] == 250
+    assert samples["chihaya_storage_gc_duration_milliseconds_bucket", frozenset({("le", "262.144")})] == 1
+    sums = {
+        tuple(sorted(dict(labels).items())): value
+        for (name, labels), value in samples.items()
+        if name == "chihaya_udp_response_duration_milliseconds_sum"
+    }
+    assert sums == {
+        (("action", action), ("address_family", "Unknown"), ("error", error)): value
+        for action, error, value in (
+            ("connect", "", 10),
+            ("announce", "", 20),
+            ("scrape", "", 40),
+            ("Unknown", "refused", 80),
+        )
+    }
+    assert not [name for name, _ in scrape({"0": counters.snapshot()}) if name.startswith("chihaya_")]
 
 
 def test_no_worker_at_all_is_zeros_and_a_store_that_is_not_up() -> None:

@@ -14,7 +14,8 @@ from udptracker.config.faults import ConfigError, Fault, faults_of, nearest, sho
 from udptracker.config.settings import STORES, Part, Settings
 from udptracker.config.yaml import FILE, MOST_BYTES, read_yaml
 
-ROOTS: Final = ("udptracker", "chihaya")
+CHIHAYA: Final = "chihaya"
+ROOTS: Final = ("udptracker", CHIHAYA)
 """Names of the root key: ours and, for a file written for it, chihaya's."""
 
 _PLACEHOLDER_KEY: Final = "paste a random string here that will be used to hmac connection IDs"
@@ -81,6 +82,8 @@ def from_tree(
         raise ConfigError([Fault(root, "no mapping", "a mapping")])
     _override(tree, overrides or {})
     _take_chihayas_own(tree, root, faults, warnings)
+    if root == CHIHAYA:
+        tree.setdefault("chihaya_metrics", True)
     settings = _settings(tree, root, faults)
     if settings is not None:
         _check_together(settings, root, faults, warnings)

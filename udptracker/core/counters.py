@@ -26,6 +26,11 @@ ANSWER_NAMES: Final = (*ACTION_NAMES, "error")
 """What an answer may be, by its action field (`wire.Action`)."""
 
 
+_GAUGES: Final = ("queue_depth", "cpu_seconds", "resident_bytes")
+"""The gauges of `Counters`, 0 until somebody has them: requests that wait for the store, CPU seconds the process has
+used, and bytes of memory that it has in use."""
+
+
 class Histogram:
     """Counts by bit length, with the sum of the values."""
 
@@ -52,8 +57,8 @@ class Counters:
 
     `requests` counts well-formed requests at 2 * (index in ACTION_NAMES) + (1 for IPv6). `refused` counts error
     responses and `dropped` silence, `store_errors` failed operations, all by their `reasons`, each of which is there
-    from the start. `loop_lag` is in microseconds a sample, `store_latency` in microseconds a batch, `batch_sizes` in
-    operations.
+    from the start. Of the histograms `loop_lag` is in microseconds a sample, `reaper_durations` in microseconds a run,
+    `store_latency` in microseconds a batch, `batch_sizes` in operations.
 
     `durations` are microseconds from the turn that read a datagram to its answer, a histogram for each action field
     of an answer (`wire.Action`): `durations[answer[3]].add(microseconds, answers)`. The old IPv6 announce shares that
@@ -77,6 +82,7 @@ class Counters:
         "gauges",
         "loop_lag",
         "reaped",
+        "reaper_durations",
         "reaper_failures",
         "reaper_last_success",
         "reaper_runs",
@@ -107,7 +113,7 @@ class Counters:
         self.store_latency = Histogram(DURATION_BUCKETS)
         self.batch_sizes = Histogram(SIZE_BUCKETS)
         self.loop_lag = Histogram(DURATION_BUCKETS)
-        self.gauges: dict[str, Callable[[], float]] = {"queue_depth": lambda: 0}
+        self.gauges: dict[str, Callable[[], float]] = dict.fromkeys(_GAUGES, lambda: 0)
         self.store_errors: Counter[str] = Counter(dict.fromkeys(reasons.STORE_ERRORS, 0))
         self.store_misfits = 0
         self.store_up = 1
@@ -124,6 +130,7 @@ class Counters:
         self.broken = 0
         self.reaper_swarms = 0
         self.reaper_seconds = 0.0
+        self.reaper_durations = Histogram(DURATION_BUCKETS)
         self.reaper_last_success = 0.0
         self.totals: dict[int, tuple[int, int, int]] = {}
 

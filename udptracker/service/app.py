@@ -103,9 +103,12 @@ def metrics_server(
     host, port = address
 
     def metrics(accept: str) -> tuple[bytes, str]:
-        from udptracker.observe.metrics import exposition  # it loads the Prometheus client, for whoever asks
+        # They load the Prometheus client, for whoever asks.
+        from udptracker.observe import chihaya
+        from udptracker.observe.metrics import exposition
 
-        return exposition(snapshots(), kernel_drops(), accept)
+        also = chihaya.FAMILIES if settings.chihaya_metrics else ()
+        return exposition(snapshots(), kernel_drops(), accept, also)
 
     try:
         server = HttpServer(host, port, pages=pages(metrics=metrics, alive=alive, ready=ready))

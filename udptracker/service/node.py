@@ -20,6 +20,7 @@ from udptracker.core.swarm import StoreUnavailable
 from udptracker.core.tracker import Tracker
 from udptracker.net.endpoint import DatagramSocket, UdpEndpoint, listen
 from udptracker.net.sockets import since_boot
+from udptracker.observe import process
 from udptracker.service.batcher import Batcher, Direct, Executor
 from udptracker.service.chores import Chores
 from udptracker.service.lag import watch_lag
@@ -48,6 +49,7 @@ class Node:
         self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket], *, reaps: bool = True
     ) -> None:
         self.counters = Counters()
+        process.watch(self.counters)
         self._report_interval = settings.storage.config.prometheus_reporting_interval
         self.store: PeerStore = make_store(settings.storage, random.random, self.counters)
         udp = settings.udp

@@ -43,6 +43,7 @@ class Reaper:
         counters.broken += report.broken
         counters.reaper_swarms += report.swarms
         counters.reaper_seconds = report.seconds
+        counters.reaper_durations.add(int(report.seconds * 1e6))
         counters.reaper_last_success = time.time()
         log.info(
             "reaped %d stale peers, %d emptied swarms, %d broken entries in %.3f s",

@@ -23,6 +23,7 @@ from typing import Any, Final
 from udptracker.config import Settings
 from udptracker.core.counters import Counters
 from udptracker.core.swarm import StoreError
+from udptracker.observe.sums import merged, without_the_living
 from udptracker.service import orders
 from udptracker.service.channel import Channel, channel_pair
 from udptracker.service.chores import Chores
@@ -98,14 +99,14 @@ class Worker:
         last, dead = self._last, self._of_the_dead
         if last is None or dead is None:
             return last or dead
-        return {**last, **_merged(last, dead), "store_up": last["store_up"]}
+        return {**last, **merged([last, dead]), "store_up": last["store_up"]}
 
     def bury(self) -> None:
         """Keep what the dead process last counted, without what it measured of itself."""
         if self._last is not None:
-            kept = {**self._last, "queue_depth": 0, "buffered": 0, "totals": {}}
+            kept = without_the_living(self._last)
             dead = self._of_the_dead
-            self._of_the_dead = kept if dead is None else {**kept, **_merged(kept, dead)}
+            self._of_the_dead = kept if dead is None else {**kept, **merged([kept, dead])}
             self._last = None
 
     async def ask(self, question: str) -> Any:
@@ -243,12 +244,6 @@ class Supervisor:
             each.start()
         except OSError as error:
             log.error("%s cannot be started: %s", each.name, error)
-
-
-def _merged(*snapshots: dict[str, Any]) -> dict[str, Any]:
-    from udptracker.observe.metrics import merged  # it loads the Prometheus client, for whoever asks
-
-    return merged(snapshots)
 
 
 def _ending(status: int) -> str:

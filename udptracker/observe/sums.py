@@ -1,0 +1,48 @@
+"""Snapshots of several processes as one.
+
+Values are summed, save for what workers share or cannot add up: of what the store holds the largest figure counts, of
+`store_up` the worst, and the last reaper run is the latest of them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from udptracker.core.counters import Counters
+
+Snapshot = Mapping[str, Any]
+"""What `Counters.snapshot` returns, or its copy by way of JSON."""
+
+_NOT_ADDED: Final = {"store_up", "totals", "reaper_last_success", "reaper_seconds"}
+_OF_THE_LIVING: Final = ("queue_depth", "buffered", "resident_bytes")
+
+
+def merged(snapshots: Collection[Snapshot]) -> dict[str, Any]:
+    """One snapshot that stands for all of them. Of none, it is zeros and a store that is not up."""
+    result = Counters().snapshot()
+    for name in result.keys() - _NOT_ADDED:
+        for snapshot in snapshots:
+            result[name] = _add(result[name], snapshot[name])
+    result["store_up"] = min((snapshot["store_up"] for snapshot in snapshots), default=0)
+    for snapshot in snapshots:
+        for family, totals in snapshot["totals"].items():
+            result["totals"][family] = tuple(map(max, totals, result["totals"].get(family, totals)))
+        if snapshot["reaper_last_success"] > result["reaper_last_success"]:
+            result["reaper_last_success"] = snapshot["reaper_last_success"]
+            result["reaper_seconds"] = snapshot["reaper_seconds"]
+    return result
+
+
+def without_the_living(snapshot: Snapshot) -> dict[str, Any]:
+    """What is left to count of a process that is gone: no gauges, since they were true of it while it lived."""
+    return {**snapshot, **dict.fromkeys(_OF_THE_LIVING, 0), "totals": {}}
+
+
+def _add(left: Any, right: Any) -> Any:
+    """The sum of two values of a snapshot: of numbers, of lists place by place, of mappings key by key."""
+    if isinstance(left, dict):
+        return {**left, **right, **{key: _add(left[key], right[key]) for key in left.keys() & right.keys()}}
+    if isinstance(left, list):
+        return [_add(*pair) for pair in zip(left, right, strict=True)]
+    return left + right
