@@ -85,6 +85,12 @@ def _register_client(commands: Commands[argparse.ArgumentParser]) -> None:
     cli.register(commands)
 
 
+def _register_top(commands: Commands[argparse.ArgumentParser]) -> None:
+    from udptracker.client import top
+
+    top.register(commands)
+
+
 def _register_load(commands: Commands[argparse.ArgumentParser]) -> None:
     from udptracker.load import cli
 
@@ -96,6 +102,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None
     "check": _register_check,
     "announce": _register_client,
     "scrape": _register_client,
+    "top": _register_top,
     "load": _register_load,
 }
 """Each command, and what puts it and its kin on the command line."""

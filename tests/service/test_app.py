@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
-import socket
-import urllib.error
-import urllib.request
 from typing import Any
 
 import pytest
 
-from tests.support.waiting import free_port
 from udptracker import config
 from udptracker.config import Settings
-from udptracker.core.counters import Counters
-from udptracker.service.app import metrics_server, report, serve
+from udptracker.service.app import report, serve
 from udptracker.service.listening import Bound
 
 
@@ -58,46 +53,3 @@ class TestReport:
         assert "Redis at 127.0.0.1:6379, database 3" in caplog.text
         assert "swordfish" not in caplog.text
         assert "hunter2" not in caplog.text
-
-
-class TestMetricsServer:
-    def test_off_is_none(self) -> None:
-        nothing = metrics_server(
-            settings(metrics_addr="off"), snapshots=dict, kernel_drops=int, alive=lambda: True, ready=lambda: (True, "")
-        )
-        assert nothing is None
-
-    def test_has_what_the_kernel_dropped(self) -> None:
-        port = free_port()
-        server = metrics_server(
-            settings(metrics_addr=f"127.0.0.1:{port}"),
-            snapshots=lambda: {"0": Counters().snapshot()},
-            kernel_drops=lambda: 7,
-            alive=lambda: True,
-            ready=lambda: (False, "the store does not answer"),
-        )
-        assert server is not None
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5.0) as response:
-                lines = response.read().decode().splitlines()
-            samples = [line for line in lines if "kernel" in line and not line.startswith("#")]
-            assert [sample.rpartition(" ")[2] for sample in samples] == ["7.0"]
-            with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5.0)
-            with refused.value as error:
-                assert error.code == 503
-                assert "the store does not answer" in error.read().decode()
-        finally:
-            server.stop()
-
-    def test_an_address_in_use_is_named(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-            with pytest.raises(OSError, match=rf"^cannot serve metrics on 127\.0\.0\.1 port {port}: "):
-                metrics_server(
-                    settings(metrics_addr=f"127.0.0.1:{port}"),
-                    snapshots=dict,
-                    kernel_drops=int,
-                    alive=lambda: True,
-                    ready=lambda: (True, ""),
-                )

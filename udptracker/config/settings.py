@@ -244,6 +244,7 @@ class Settings(Part):
     min_announce_interval: NotNegative = 900.0
     interval_jitter: NotNegative = 0.0
     metrics_addr: MetricsAddress = "127.0.0.1:6880"
+    status_swarms: Annotated[int, _whole(0, 100)] = 10
     chihaya_metrics: bool = False
     workers: Annotated[int, _whole(1, 1024)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"

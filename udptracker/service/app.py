@@ -6,16 +6,15 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
 from udptracker.config import Settings
 from udptracker.core.swarm import StoreError
-from udptracker.observe.http import HttpServer
 from udptracker.observe.kernel import socket_drops
-from udptracker.observe.pages import pages
 from udptracker.service import lifecycle
 from udptracker.service.listening import Bound, bind_all
+from udptracker.service.site import start_site
 
 log = logging.getLogger(__name__)
 
@@ -61,18 +60,19 @@ async def _serve(settings: Settings, keys: list[bytes], bound: Bound) -> None:
 
         service = supervisor = Supervisor(settings, keys, bound.sockets)
         lifecycle.heed(told, supervisor.kill)
-    metrics = metrics_server(
+    site = start_site(
         settings,
         snapshots=lambda: _on_loop(loop, service.snapshots(), {}),
         kernel_drops=lambda: sum(map(socket_drops, itertools.chain.from_iterable(bound.sockets))),
         alive=lambda: _on_loop(loop, service.alive(), False),
         ready=lambda: _on_loop(loop, service.ready(), (False, "the event loop does not answer")),
+        busiest=lambda: _on_loop(loop, service.busiest(), []),
     )
     try:
         await lifecycle.live(service, told, lambda: report(settings, bound))
     finally:
-        if metrics is not None:
-            metrics.stop()
+        if site is not None:
+            site.stop()
 
 
 def report(settings: Settings, bound: Bound) -> None:
@@ -82,41 +82,6 @@ def report(settings: Settings, bound: Bound) -> None:
     if len(bound.sockets) > 1:
         log.info("%d workers share the ports", len(bound.sockets))
     log.info("storing peers in %s", settings.storage.describe())
-
-
-def metrics_server(
-    settings: Settings,
-    *,
-    snapshots: Callable[[], dict[str, dict[str, Any]]],
-    kernel_drops: Callable[[], int],
-    alive: Callable[[], bool],
-    ready: Callable[[], tuple[bool, str]],
-) -> HttpServer | None:
-    """The started HTTP server of metrics and health, or None where it is off.
-
-    Raises:
-        OSError: its address cannot be bound; the message names it.
-    """
-    address = settings.metrics_endpoint()
-    if address is None:
-        return None
-    host, port = address
-
-    def metrics(accept: str) -> tuple[bytes, str]:
-        # They load the Prometheus client, for whoever asks.
-        from udptracker.observe import chihaya
-        from udptracker.observe.metrics import exposition
-
-        also = chihaya.FAMILIES if settings.chihaya_metrics else ()
-        return exposition(snapshots(), kernel_drops(), accept, also)
-
-    try:
-        server = HttpServer(host, port, pages=pages(metrics=metrics, alive=alive, ready=ready))
-    except OSError as error:
-        raise OSError(f"cannot serve metrics on {host or 'all addresses'} port {port}: {error.strerror}") from error
-    server.start()
-    log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host or "localhost", server.port)
-    return server
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], otherwise: T) -> T:

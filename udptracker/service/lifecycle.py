@@ -17,6 +17,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
 
+from udptracker.core.busiest import BusySwarm
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -58,6 +60,9 @@ class Service(Protocol):
 
     async def ready(self) -> tuple[bool, str]:
         """Whether requests reach the store, and a word on it."""
+
+    async def busiest(self) -> list[BusySwarm]:
+        """The swarms that announced most in the last minute, as many as `status_swarms` says."""
 
 
 def take_news() -> None:

@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any, Final
 
 from udptracker.config import Settings
+from udptracker.core.busiest import BusiestSwarms, BusySwarm
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
-from udptracker.core.swarm import StoreUnavailable
+from udptracker.core.swarm import FAMILIES, ScrapeOperation, StoreUnavailable
 from udptracker.core.tracker import Tracker
 from udptracker.net.endpoint import DatagramSocket, UdpEndpoint, listen
 from udptracker.net.sockets import since_boot
@@ -72,6 +73,8 @@ class Node:
         config = settings.storage.config
         self._reaper = Reaper(self.store, self.counters, lifetime=config.peer_lifetime) if reaps else None
         self._reap_interval = config.gc_interval
+        self._busiest = BusiestSwarms(random.random, time.monotonic())
+        self._status_swarms = settings.status_swarms
         self._sockets = sockets
         self._read_pace = udp.read_pace
         self._transports: list[DatagramSocket] = []
@@ -126,8 +129,32 @@ class Node:
         """Every counter of this process, which is by itself."""
         return {"0": self.counters.snapshot()}
 
+    async def busiest(self) -> list[BusySwarm]:
+        """The swarms that announced most to this process in the last minute, as many as `status_swarms` says."""
+        found = self._busiest.most(self._status_swarms, time.monotonic())
+        info_hashes = [info_hash for info_hash, _ in found]
+        seeders, leechers = await self._peers_of(info_hashes)
+        return [
+            BusySwarm(info_hash.hex(), announces, *peers)
+            for (info_hash, announces), *peers in zip(found, seeders, leechers, strict=True)
+        ]
+
+    async def _peers_of(self, info_hashes: list[bytes]) -> tuple[list[int], list[int]]:
+        """Seeders and leechers of swarms, of both families together; zeros where the store does not say."""
+        seeders, leechers = [0] * len(info_hashes), [0] * len(info_hashes)
+        if not info_hashes:
+            return seeders, leechers
+        with contextlib.suppress(StoreUnavailable):
+            for result in await self.store.execute([ScrapeOperation(family, info_hashes) for family in FAMILIES]):
+                if isinstance(result, list):
+                    for place, swarm in enumerate(result):
+                        seeders[place] += swarm.seeders
+                        leechers[place] += swarm.leechers
+        return seeders, leechers
+
     async def _beat(self) -> None:
-        """Let the sockets notice whether the process stood still."""
+        """Let the sockets notice whether the process stood still, and a new minute begin."""
+        self._busiest.advance(time.monotonic())
         for transport in self._transports:
             transport.beat(since_boot())
 

@@ -14,6 +14,7 @@ REFUSED: Final = "refused"
 """From a worker: that it serves, or why it never can."""
 SNAPSHOT: Final = "snapshot"
 READY: Final = "ready"
+BUSIEST: Final = "busiest"
 """Questions to a worker, and the names of its answers."""
 
 

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Final
 
 from udptracker.config import Settings
+from udptracker.core.busiest import BusySwarm, busiest_of
 from udptracker.core.counters import Counters
 from udptracker.core.swarm import StoreError
 from udptracker.observe.sums import merged, without_the_living
@@ -172,6 +173,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[Sequence[socket.socket]]) -> None:
         self._sockets = sockets
+        self._status_swarms = settings.status_swarms
         self._workers = [Worker(index, settings, keys, mine) for index, mine in enumerate(sockets)]
         self._counters = Counters()
         self._chores = Chores(self._counters)
@@ -230,6 +232,11 @@ class Supervisor:
             if not answer[0]:
                 return False, f"{each.name}: {answer[1]}"
         return True, "ready"
+
+    async def busiest(self) -> list[BusySwarm]:
+        """The busiest of those of all workers."""
+        answers = await asyncio.gather(*(each.ask(orders.BUSIEST) for each in self._workers))
+        return busiest_of([answer for answer in answers if answer is not None], self._status_swarms)
 
     async def _keep(self, each: Worker) -> None:
         """Wait for the end of a worker, and start it again."""

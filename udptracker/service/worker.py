@@ -19,7 +19,7 @@ from udptracker.observe import logs
 from udptracker.service import lifecycle
 from udptracker.service.channel import Channel
 from udptracker.service.node import Node
-from udptracker.service.orders import READY, REFUSED, SERVING, SNAPSHOT, Orders
+from udptracker.service.orders import BUSIEST, READY, REFUSED, SERVING, SNAPSHOT, Orders
 from udptracker.spawning import take_signals
 
 
@@ -65,7 +65,11 @@ class _Answers:
         self._channel = channel
         self._told = told
         self._loop = asyncio.get_running_loop()
-        self._questions: dict[str, Callable[[], Awaitable[Any]]] = {SNAPSHOT: node.snapshots, READY: node.ready}
+        self._questions: dict[str, Callable[[], Awaitable[Any]]] = {
+            SNAPSHOT: node.snapshots,
+            READY: node.ready,
+            BUSIEST: node.busiest,
+        }
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop.add_reader(channel.fileno(), self._read)
 

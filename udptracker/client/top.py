@@ -1,0 +1,53 @@
+"""`udptracker top` on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from udptracker.client.nodes import DEFAULT_PORT, Address, parse_address
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `top` to the command line."""
+    top = commands.add_parser("top", help="watch running trackers in the terminal")
+    top.add_argument(
+        "addresses",
+        metavar="URL",
+        type=_address,
+        nargs="*",
+        help=f"where their metrics are, such as http://host:{DEFAULT_PORT} (default: this machine's)",
+    )
+    top.add_argument("--once", action="store_true", help="print what they say now, and end")
+    top.add_argument("--interval", type=_seconds, default=2.0, help="seconds between two looks (default: %(default)g)")
+    top.add_argument("--timeout", type=_seconds, default=8.0, help="seconds to wait for a node (default: %(default)g)")
+    top.add_argument("--sort", metavar="KEY", default="n", help="as the key of that name sorts (default: n, by name)")
+    top.set_defaults(run=_run)
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError("expected 0.1 to 3600 seconds")
+    return value
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from udptracker.client.top_view import SORTS
+    from udptracker.client.watch import Watch
+
+    if arguments.sort not in SORTS:
+        print(f"--sort: found {arguments.sort!a}, expected one of {', '.join(SORTS)}", file=sys.stderr)
+        return 2
+    addresses = arguments.addresses or [parse_address("127.0.0.1")]
+    once = arguments.once or not (sys.stdin.isatty() and sys.stdout.isatty())
+    watch = Watch(addresses, arguments.sort, arguments.interval, arguments.timeout)
+    return asyncio.run(watch.once() if once else watch.follow())
