@@ -13,7 +13,7 @@ from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
 from udptracker.core.swarm import AnnounceOperation
-from udptracker.core.tracker import Pending, Tracker
+from udptracker.core.tracker import Question, Tracker
 from udptracker.load import LoadOptions
 from udptracker.load.world import World
 
@@ -67,12 +67,11 @@ def tracker(connection_ids: ConnectionIds) -> Tracker:
 
 
 @pytest.fixture(scope="session")
-def pending(announces: list[bytes], tracker: Tracker) -> list[Pending]:
+def questions(announces: list[bytes], tracker: Tracker) -> list[Question]:
     """What the tracker asks the store for each of the announces."""
-    asked = [tracker.receive(packet, HOST, NOW) for packet in announces]
-    return [one for one in asked if isinstance(one, Pending)]
+    return tracker.receive([(packet, ADDRESS, None) for packet in announces], NOW, 0).questions
 
 
 @pytest.fixture(scope="session")
-def operations(pending: list[Pending]) -> list[AnnounceOperation]:
-    return [one.operation for one in pending if isinstance(one.operation, AnnounceOperation)]
+def operations(questions: list[Question]) -> list[AnnounceOperation]:
+    return [one.operation for one in questions if isinstance(one.operation, AnnounceOperation)]

@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from bench.micro.conftest import ADDRESS, HOST, NOW, OPERATIONS, Repeat
-from udptracker.core import wire
+from bench.micro.conftest import ADDRESS, NOW, OPERATIONS, Repeat
 from udptracker.core.connection_id import ConnectionIds
-from udptracker.core.counters import Counters
 from udptracker.core.swarm import IPV4, AnnounceOperation, AnnounceResult, Role, ScrapeOperation, pack_peer_v4
-from udptracker.core.tracker import Pending, Tracker
+from udptracker.core.tracker import Question, Tracker, Turn
 from udptracker.core.wire import Event
 from udptracker.storage.memory import MemoryStore
 
@@ -24,16 +22,6 @@ def store(operations: list[AnnounceOperation]) -> MemoryStore:
     for operation in operations:
         store.apply(operation)
     return store
-
-
-def test_decode(each: Repeat, announces: list[bytes]) -> None:
-    """Head and fixed part of an announce, as the tracker reads them."""
-
-    def decode(data: bytes) -> None:
-        wire.unpack_head(data)
-        wire.unpack_announce(data)
-
-    each(decode, announces[:OPERATIONS])
 
 
 def test_connection_id_issue(each: Repeat, connection_ids: ConnectionIds) -> None:
@@ -53,15 +41,17 @@ def test_connection_id_forged(each: Repeat, connection_ids: ConnectionIds) -> No
     each(lambda connection_id: connection_ids.valid(connection_id, ADDRESS, NOW), forged)
 
 
-def test_tracker_receive(each: Repeat, announces: list[bytes], tracker: Tracker) -> None:
-    """Datagram to question for the store: decode, connection id, policy."""
-    each(lambda data: tracker.receive(data, HOST, NOW), announces[:OPERATIONS])
+def test_tracker_receive(benchmark: Any, announces: list[bytes], tracker: Tracker) -> None:
+    """Datagrams to questions for the store: decode, connection id, policy. A turn of 1,000."""
+    turn = [(data, ADDRESS, None) for data in announces[:OPERATIONS]]
+    benchmark(tracker.receive, turn, NOW, 0)
 
 
-def test_tracker_respond(each: Repeat, pending: list[Pending], tracker: Tracker) -> None:
+def test_tracker_respond(each: Repeat, questions: list[Question], tracker: Tracker) -> None:
     """Answer of the store to datagram: encode, 30 peers."""
     result = AnnounceResult(20, 10, bytes(6 * 30))
-    each(lambda one: tracker.respond(one, result), pending[:OPERATIONS])
+    turn = Turn(0)
+    each(lambda one: tracker.respond(one, result, turn), questions[:OPERATIONS])
 
 
 def test_memory_announce(each: Repeat, operations: list[AnnounceOperation], store: MemoryStore) -> None:
@@ -84,20 +74,6 @@ def test_memory_swarm_of(each: Repeat, peers: int) -> None:
         store.apply(_member(n))
     draw = random.Random(2)
     each(store.apply, [_member(draw.randrange(1, peers, 2)) for _ in range(OPERATIONS)])
-
-
-def test_counters(benchmark: Any) -> None:
-    """What is counted of a request."""
-    counters = Counters()
-
-    def count() -> None:
-        for _ in range(OPERATIONS):
-            counters.bytes_in += 98
-            counters.requests[2] += 1
-            counters.bytes_out += 200
-            counters.durations[1].add(100)
-
-    benchmark(count)
 
 
 def _member(n: int) -> AnnounceOperation:

@@ -117,7 +117,7 @@ def answer_first_then(mute: socket.socket, *answers: bytes) -> Thread:
 
 
 def test_strays_are_passed_over(mute: socket.socket) -> None:
-    wrong = wire.encode_connect_response(1, b"WRONG_ID")
+    wrong = wire.encode_connect_response(wire.response_head(wire.Action.CONNECT, 1), b"WRONG_ID")
     right = b"\0\0\0\0TTTTRIGHT_ID"
     thread = answer_first_then(mute, b"short", wrong, right)
     with TrackerClient(4, mute.getsockname(), timeout=5.0) as tracker:

@@ -12,12 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udptracker.core import wire
+from udptracker.core import reasons, wire
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
-from udptracker.core.swarm import AnnounceOperation, AnnounceResult, Role, ScrapeOperation, StoreError, StoreUnavailable
-from udptracker.core.tracker import Pending, Tracker
+from udptracker.core.swarm import (
+    AnnounceOperation,
+    AnnounceResult,
+    Result,
+    Role,
+    ScrapeOperation,
+    StoreError,
+    StoreUnavailable,
+)
+from udptracker.core.tracker import Question, Tracker, Turn
 from udptracker.core.wire import Action, AnnounceRequest, AnnounceResponse, Event, ScrapeResponse, SwarmStats
 from udptracker.storage.memory import MemoryStore
 
@@ -26,6 +34,10 @@ V4, V6, MAPPED = "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"
 INFO_HASH, PEER_ID = bytes(range(20)), b"-UT0001-000000006881"
 PORT = 6881
 TRANSACTION = 0xFEEDBEEF
+ARRIVED = 7
+BAD_ID = reasons.BAD_CONNECTION_ID
+DROPS = dict.fromkeys(reasons.DROPS, 0)
+REFUSALS = dict.fromkeys(reasons.REFUSALS, 0)
 
 sources = pytest.mark.parametrize("host", [V4, V6], ids=["ipv4", "ipv6"])
 
@@ -55,10 +67,29 @@ class Core:
     def id_for(self, host: str) -> bytes:
         return self.ids.issue(packed(host), NOW)
 
-    def receive(self, data: bytes, host: str = V4) -> bytes | Pending | None:
-        return self.tracker.receive(data, host, NOW)
+    def receive(self, data: bytes, host: str = V4, now: float = NOW) -> bytes | Question | None:
+        """What a turn of one datagram comes to: a reply, a question, or silence."""
+        turn = self.tracker.receive([(data, packed(host.partition("%")[0]), host)], now, ARRIVED)
+        assert (turn.arrived, turn.faults) == (ARRIVED, [])
+        if turn.questions:
+            (question,) = turn.questions
+            assert (question.data, question.handle, turn.replies) == (data, host, [])
+            return question
+        if turn.replies:
+            ((reply, handle),) = turn.replies
+            assert (handle, sum(turn.answered)) == (host, 1)
+            return reply
+        return None
 
-    def proven(self, action: int, body: bytes, host: str = V4) -> bytes | Pending | None:
+    def respond(self, question: Question, result: Result | StoreError) -> bytes:
+        """The reply to a question that the store has answered."""
+        turn = Turn(ARRIVED)
+        self.tracker.respond(question, result, turn)
+        ((reply, handle),) = turn.replies
+        assert handle == question.handle
+        return reply
+
+    def proven(self, action: int, body: bytes, host: str = V4) -> bytes | Question | None:
         """The outcome of a request with a good connection id."""
         return self.receive(self.id_for(host) + pack(">II", action, TRANSACTION) + body, host)
 
@@ -66,15 +97,15 @@ class Core:
         """What the store is asked for an announce."""
         data = wire.encode_announce_request(self.id_for(host), TRANSACTION, request(**fields))
         outcome = self.receive(data, host)
-        assert isinstance(outcome, Pending)
+        assert isinstance(outcome, Question)
         assert isinstance(outcome.operation, AnnounceOperation)
         return outcome.operation
 
     def answer(self, data: bytes, host: str = V4) -> bytes:
         """The reply to a request that may need the store."""
         outcome = self.receive(data, host)
-        if isinstance(outcome, Pending):
-            outcome = self.tracker.respond(outcome, self.store.apply(outcome.operation))
+        if isinstance(outcome, Question):
+            outcome = self.respond(outcome, self.store.apply(outcome.operation))
         assert outcome is not None
         return outcome
 
@@ -125,7 +156,7 @@ class TestConnect:
     @pytest.mark.parametrize("magic", [bytes(8), b"\xff" * 8, (0x41727101980 + 1).to_bytes(8, "big")])
     def test_without_the_magic_there_is_silence(self, core: Core, magic: bytes) -> None:
         assert core.receive(magic + pack(">II", 0, TRANSACTION)) is None
-        assert +core.counters.dropped == {"connect without magic": 1}
+        assert core.counters.dropped == DROPS | {"connect without magic": 1}
 
     def test_a_connection_id_is_no_magic(self, core: Core) -> None:
         assert core.proven(Action.CONNECT, b"") is None
@@ -133,7 +164,7 @@ class TestConnect:
     @pytest.mark.parametrize("size", range(16))
     def test_short_packets_are_met_with_silence(self, core: Core, size: int) -> None:
         assert core.receive(wire.encode_connect_request(TRANSACTION)[:size]) is None
-        assert +core.counters.dropped == {"short packet": 1}
+        assert core.counters.dropped == DROPS | {"short packet": 1}
 
 
 class TestUnproven:
@@ -144,7 +175,7 @@ class TestUnproven:
     def test_a_long_packet_is_refused(self, core: Core, host: str, action: int) -> None:
         reply = core.receive(bytes(8) + pack(">II", action, TRANSACTION) + bytes(98), host)
         assert reply == refusal("bad connection ID")
-        assert +core.counters.refused == {"bad connection ID": 1}
+        assert core.counters.refused == REFUSALS | {"bad connection ID": 1}
 
     @pytest.mark.parametrize(("size", "answered"), [(16, False), (25, False), (26, True), (27, True)])
     def test_a_refusal_is_never_longer_than_its_cause(self, core: Core, size: int, answered: bool) -> None:
@@ -160,8 +191,8 @@ class TestUnproven:
 
     def test_an_id_expires(self, core: Core) -> None:
         data = wire.encode_announce_request(core.id_for(V4), TRANSACTION, request())
-        assert isinstance(core.tracker.receive(data, V4, NOW + 119), Pending)
-        assert core.tracker.receive(data, V4, NOW + 121) == refusal("bad connection ID")
+        assert isinstance(core.receive(data, V4, NOW + 119), Question)
+        assert core.receive(data, V4, NOW + 121) == refusal("bad connection ID")
 
     @given(st.binary(max_size=200), st.sampled_from([V4, V6, MAPPED, "fe80::1%lo"]))
     def test_any_bytes_amplify_nothing(self, data: bytes, host: str) -> None:
@@ -180,7 +211,7 @@ class TestProven:
     @pytest.mark.parametrize("action", [3, 5, 256, 0x01000000, 0xFFFFFFFF])
     def test_unknown_actions(self, core: Core, host: str, action: int) -> None:
         assert core.proven(action, b"", host) == refusal("unknown action ID")
-        assert +core.counters.refused == {"unknown action ID": 1}
+        assert core.counters.refused == REFUSALS | {"unknown action ID": 1}
 
     @sources
     @pytest.mark.parametrize("size", [0, 1, 81])
@@ -190,7 +221,7 @@ class TestProven:
     def test_an_old_ipv6_announce_must_be_longer(self, core: Core) -> None:
         body = wire.encode_announce_request(bytes(8), 0, request(ip=bytes(16)))[16:]
         assert core.proven(Action.ANNOUNCE_V6, body[:-1], V6) == refusal("malformed packet")
-        assert isinstance(core.proven(Action.ANNOUNCE_V6, body, V6), Pending)
+        assert isinstance(core.proven(Action.ANNOUNCE_V6, body, V6), Question)
 
     @pytest.mark.parametrize("event", [4, 0x100, 0x10000, 0x01000002, 0xFFFFFFFF])
     def test_an_event_is_the_whole_field(self, core: Core, event: int) -> None:
@@ -210,21 +241,21 @@ class TestProven:
         core.proven(Action.SCRAPE, b"")
         core.proven(9, b"")
         assert core.counters.requests == [0] * 6
-        assert +core.counters.refused == {"malformed packet": 2, "unknown action ID": 1}
+        assert core.counters.refused == REFUSALS | {"malformed packet": 2, "unknown action ID": 1}
 
     @pytest.mark.parametrize("error", [StoreError("secret detail"), StoreUnavailable("redis://:secret@host")])
     def test_an_internal_failure_keeps_its_text(self, core: Core, error: StoreError) -> None:
         pending = core.proven(Action.ANNOUNCE, ANNOUNCE_BODY)
-        assert isinstance(pending, Pending)
-        assert core.tracker.respond(pending, error) == refusal("internal error")
-        assert +core.counters.refused == {"internal error": 1}
+        assert isinstance(pending, Question)
+        assert core.respond(pending, error) == refusal("internal error")
+        assert core.counters.refused == REFUSALS | {"internal error": 1}
 
     @given(st.integers(0, 2**32 - 1) | st.sampled_from(Action), st.binary(max_size=300), st.sampled_from([V4, V6]))
     def test_any_bytes_are_answered_or_asked_about(self, action: int, body: bytes, host: str) -> None:
         core = Core()
         outcome = core.proven(action, body, host)
-        if isinstance(outcome, Pending):
-            outcome = core.tracker.respond(outcome, core.store.apply(outcome.operation))
+        if isinstance(outcome, Question):
+            outcome = core.respond(outcome, core.store.apply(outcome.operation))
         if action == Action.CONNECT:
             assert outcome is None
         else:
@@ -237,7 +268,9 @@ class TestWhatTheStoreIsAsked:
     def test_the_family_and_the_peer_follow_from_the_source(self, core: Core, host: str, family: int) -> None:
         operation = core.asked(host)
         address = packed(host.partition("%")[0])
-        assert operation == (family, INFO_HASH, PEER_ID + pack(">H", PORT) + address, Role.LEECHER, Event.STARTED, 50)
+        assert operation == AnnounceOperation(
+            family, INFO_HASH, PEER_ID + pack(">H", PORT) + address, Role.LEECHER, Event.STARTED, 50
+        )
         assert core.counters.requests[2 + (family == 6)] == 1
 
     @pytest.mark.parametrize("event", Event)
@@ -288,7 +321,7 @@ class TestWhatTheStoreIsAsked:
         hashes = [bytes((number,)) * 20 for number in range(limit + 1)]
         for given_hashes in (hashes, hashes[:limit]):
             pending = Core(Policy(max_scrape_infohashes=limit)).proven(Action.SCRAPE, b"".join(given_hashes))
-            assert isinstance(pending, Pending)
+            assert isinstance(pending, Question)
             assert pending.operation == ScrapeOperation(4, hashes[:limit])
 
 
@@ -297,8 +330,8 @@ class TestAnswers:
     def test_bytes_of_an_announce_response(self, core: Core, host: str) -> None:
         peers = b"".join(packed(host) + pack(">H", port) for port in (1, 2))
         pending = core.proven(Action.ANNOUNCE, ANNOUNCE_BODY, host)
-        assert isinstance(pending, Pending)
-        reply = core.tracker.respond(pending, AnnounceResult(3, 5, peers))
+        assert isinstance(pending, Question)
+        reply = core.respond(pending, AnnounceResult(3, 5, peers))
         assert reply == pack(">IIIII", 1, TRANSACTION, 1800, 5, 3) + peers
 
     @sources
@@ -362,3 +395,37 @@ class TestAnswers:
         row, zeros = SwarmStats(0, 0, 1), SwarmStats(0, 0, 0)
         assert core.scrape([INFO_HASH, unknown, INFO_HASH], host) == (row, zeros, row)
         assert core.counters.requests[4 + (host == V6)] == 1
+
+
+UNPROVEN = wire.encode_announce_request(bytes(8), TRANSACTION, request())
+
+
+def test_refusals_are_told_to_whoever_wants_to_know() -> None:
+    told: list[tuple[str, bytes]] = []
+    counters = Counters()
+    tracker = Tracker(
+        ConnectionIds([b"secret"]), Policy(), lambda: 0.0, counters, lambda *refusal: told.append(refusal)
+    )
+    source = packed(V4)
+    for _ in range(2):
+        tracker.receive([(UNPROVEN, source, None)], NOW, ARRIVED)
+    assert told == [(BAD_ID, source)]
+
+
+class TestRepeatedRefusals:
+    """A client that repeats a refused announce at once, for ever, is met with silence, in which it connects anew."""
+
+    def test_one_a_minute_for_each_address(self, core: Core) -> None:
+        refused = [core.receive(UNPROVEN, V4, NOW + at) is not None for at in (0, 0.001, 30, 59, 130, 131)]
+        assert refused == [True, False, False, False, True, False]
+        assert core.receive(UNPROVEN, V6, NOW + 59) == refusal(BAD_ID)
+        assert core.counters.dropped[BAD_ID] == 4
+
+    def test_even_one_that_never_stops_is_told_now_and_then(self, core: Core) -> None:
+        told = sum(core.receive(UNPROVEN, V4, NOW + at) is not None for at in range(3600))
+        assert 20 <= told <= 60
+
+    def test_what_is_remembered_is_bounded(self, core: Core) -> None:
+        for number in range(200_000):
+            core.tracker.receive([(UNPROVEN, number.to_bytes(4, "big"), None)], NOW, ARRIVED)
+        assert core.counters.refused[BAD_ID] == 200_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,12 @@ CONNECTION_ID = bytes.fromhex("0102030405060708")
 TRANSACTION_ID = 0xDEADBEEF
 INFO_HASH = bytes(range(20))
 PEER_ID = b"-UT0001-abcdefghijkl"
+
+
+def head(action: int, transaction_id: int = TRANSACTION_ID) -> bytes:
+    """What a response begins with."""
+    return wire.response_head(action, transaction_id)
+
 
 ANNOUNCE = AnnounceRequest(
     info_hash=INFO_HASH,
@@ -180,13 +187,13 @@ class TestRequests:
 
 class TestResponses:
     def test_connect_vector(self) -> None:
-        assert wire.encode_connect_response(TRANSACTION_ID, CONNECTION_ID) == CONNECT_RESPONSE_BYTES
+        assert wire.encode_connect_response(head(Action.CONNECT), CONNECTION_ID) == CONNECT_RESPONSE_BYTES
         assert len(CONNECT_RESPONSE_BYTES) == 16
         assert wire.decode_response(CONNECT_RESPONSE_BYTES) == ConnectResponse(TRANSACTION_ID, CONNECTION_ID)
 
     def test_announce_vector(self) -> None:
         first, second = bytes.fromhex("c00002011ae1"), bytes.fromhex("c00002021ae2")
-        encoded = wire.encode_announce_response(TRANSACTION_ID, 1800, 3, 2, first + second)
+        encoded = wire.encode_announce_response(head(Action.ANNOUNCE), 1800, 3, 2, first + second)
         assert encoded == ANNOUNCE_RESPONSE_BYTES
         decoded = wire.decode_response(encoded)
         assert decoded == AnnounceResponse(TRANSACTION_ID, 1800, 3, 2, first + second)
@@ -195,16 +202,16 @@ class TestResponses:
 
     def test_scrape_vector(self) -> None:
         rows = (SwarmStats(seeders=5, downloads=7, leechers=6), SwarmStats(0, 0, 0))
-        assert wire.encode_scrape_response(TRANSACTION_ID, rows) == SCRAPE_RESPONSE_BYTES
+        assert wire.encode_scrape_response(head(Action.SCRAPE), [*chain.from_iterable(rows)]) == SCRAPE_RESPONSE_BYTES
         assert wire.decode_response(SCRAPE_RESPONSE_BYTES) == ScrapeResponse(TRANSACTION_ID, rows)
 
     def test_error_vector(self) -> None:
-        assert wire.encode_error(TRANSACTION_ID, "malformed packet") == ERROR_RESPONSE_BYTES
+        assert wire.encode_error(TRANSACTION_ID.to_bytes(4, "big"), "malformed packet") == ERROR_RESPONSE_BYTES
         assert wire.decode_response(ERROR_RESPONSE_BYTES) == ErrorResponse(TRANSACTION_ID, "malformed packet")
 
     @given(u32, connection_ids)
     def test_connect_round_trip(self, transaction_id: int, connection_id: bytes) -> None:
-        data = wire.encode_connect_response(transaction_id, connection_id)
+        data = wire.encode_connect_response(head(Action.CONNECT, transaction_id), connection_id)
         assert len(data) == 16
         assert wire.decode_response(data) == ConnectResponse(transaction_id, connection_id)
 
@@ -212,18 +219,18 @@ class TestResponses:
     def test_announce_round_trip(
         self, transaction_id: int, interval: int, leechers: int, seeders: int, peers: bytes, action: Action
     ) -> None:
-        data = wire.encode_announce_response(transaction_id, interval, leechers, seeders, peers, action)
+        data = wire.encode_announce_response(head(action, transaction_id), interval, leechers, seeders, peers)
         assert int.from_bytes(data[:4], "big") == action
         assert wire.decode_response(data) == AnnounceResponse(transaction_id, interval, leechers, seeders, peers)
 
     @given(u32, st.lists(st.tuples(u32, u32, u32), max_size=80))
     def test_scrape_round_trip(self, transaction_id: int, rows: list[tuple[int, int, int]]) -> None:
-        data = wire.encode_scrape_response(transaction_id, rows)
+        data = wire.encode_scrape_response(head(Action.SCRAPE, transaction_id), [*chain.from_iterable(rows)])
         assert wire.decode_response(data) == ScrapeResponse(transaction_id, tuple(SwarmStats(*row) for row in rows))
 
     @given(u32, st.text().filter(lambda text: not text.endswith("\0")))
     def test_error_round_trip(self, transaction_id: int, message: str) -> None:
-        data = wire.encode_error(transaction_id, message)
+        data = wire.encode_error(transaction_id.to_bytes(4, "big"), message)
         assert data.endswith(b"\0")
         assert wire.decode_response(data) == ErrorResponse(transaction_id, message)
 

@@ -102,6 +102,11 @@ def peers_of(played: Played, torrent: int, count: int) -> bytes:
     return b"".join(endpoints[:count])
 
 
+def head(transaction_id: int, action: int = 1) -> bytes:
+    """What an answer begins with."""
+    return wire.response_head(action, transaction_id)
+
+
 def test_nothing_but_connects_without_a_connection_id(sockets: tuple[socket.socket, socket.socket]) -> None:
     played = Played(*sockets)
     assert [request[:8] for request in played.requests(5)] == [wire.PROTOCOL_ID]
@@ -112,7 +117,7 @@ def test_nothing_but_connects_without_a_connection_id(sockets: tuple[socket.sock
 
 def test_a_good_announce(played: Played) -> None:
     transaction_id, torrent = played.announced()
-    played.answer(wire.encode_announce_response(transaction_id, 1800, 2, 3, peers_of(played, torrent, 2)))
+    played.answer(wire.encode_announce_response(head(transaction_id), 1800, 2, 3, peers_of(played, torrent, 2)))
     tally = played.lane.tally
     assert sum(tally.latencies[Action.ANNOUNCE].values()) == 1
     assert (tally.checked, tally.peers, tally.failed, played.lane.waiting) == (1, 2, 0, 0)
@@ -128,17 +133,17 @@ def test_all_kinds_of_requests_carry_the_id_and_find_their_answers(
         head = wire.decode_head(request)
         if head.action == Action.CONNECT:
             assert head.connection_id == wire.PROTOCOL_ID
-            played.answer(wire.encode_connect_response(head.transaction_id, ID))
+            played.answer(wire.encode_connect_response(request[8:16], ID))
             continue
         assert head.connection_id == ID
         if head.action == Action.SCRAPE:
             hashes = wire.decode_scrape(request)
             assert len(hashes) == 3
             assert set(hashes) <= set(played.world.info_hashes)
-            played.answer(wire.encode_scrape_response(head.transaction_id, [(1, 2, 3)] * 3))
+            played.answer(wire.encode_scrape_response(request[8:16], [1, 2, 3] * 3))
         else:
             wire.decode_announce(request)
-            played.answer(wire.encode_announce_response(head.transaction_id, 1800, 0, 0, b""))
+            played.answer(wire.encode_announce_response(request[8:16], 1800, 0, 0, b""))
     tally = played.lane.tally
     assert tally.answered == 61 == sum(tally.sent)
     assert min(sum(latencies.values()) for latencies in tally.latencies) > 5
@@ -159,7 +164,7 @@ def test_what_can_be_wrong_with_an_announce_answer(sockets: tuple[socket.socket,
         return what
 
     def response(transaction_id: int, peers: bytes, action: int = 1) -> bytes:
-        return wire.encode_announce_response(transaction_id, 1800, 0, 0, peers, action)
+        return wire.encode_announce_response(head(transaction_id, action), 1800, 0, 0, peers)
 
     foreign = bytes([10, 0, 0, 1, 4, 1])
     assert found(lambda i, t: response(i, b"")[:19]) == "wrong length of an announce answer"
@@ -169,7 +174,7 @@ def test_what_can_be_wrong_with_an_announce_answer(sockets: tuple[socket.socket,
     assert found(lambda i, t: response(i, peers_of(played, t ^ 1, 1))) == "a peer of another torrent, or of none"
     assert found(lambda i, t: response(i, 2 * peers_of(played, t, 1))) == "a peer given twice"
     assert found(lambda i, t: response(i, b"", action=4)) == "answer of the wrong action"
-    assert found(lambda i, t: wire.encode_error(i, "no way")) == "refused: no way"
+    assert found(lambda i, t: wire.encode_error(i.to_bytes(4, "big"), "no way")) == "refused: no way"
     assert found(lambda i, t: b"\0\0\0\x09" + i.to_bytes(4, "big")) == "not an answer of BEP 15"
 
 
@@ -177,13 +182,13 @@ def test_what_can_be_wrong_with_a_scrape_answer(sockets: tuple[socket.socket, so
     played = Played(*sockets, mix=(0, 0, 1))
     played.connect()
     (request,) = played.requests(1)
-    short = wire.encode_scrape_response(int.from_bytes(request[12:16], "big"), [(1, 2, 3)] * 2)
+    short = wire.encode_scrape_response(request[8:16], [1, 2, 3] * 2)
     assert played.fault(short) == "wrong length of a scrape answer"
 
 
 def test_strays_are_faults_but_no_answers(played: Played) -> None:
     transaction_id, _ = played.announced()
-    good = wire.encode_announce_response(transaction_id, 1800, 0, 0, b"")
+    good = wire.encode_announce_response(head(transaction_id), 1800, 0, 0, b"")
     assert played.fault(good, good) == "unknown transaction id"
     played.lane.tally.errors.clear()
     assert played.fault(b"short") == "answer too short"
@@ -197,7 +202,7 @@ def test_lost_and_late_are_told_apart(played: Played) -> None:
     assert played.lane.tally.lost == 0
     played.lane.expire(timeout)
     assert (played.lane.tally.lost, played.lane.waiting) == (3, 0)
-    played.answer(wire.encode_announce_response(int.from_bytes(ids[0], "big"), 1800, 0, 0, b""))
+    played.answer(wire.encode_announce_response(head(int.from_bytes(ids[0], "big")), 1800, 0, 0, b""))
     assert (played.lane.tally.lost, played.lane.tally.late) == (2, 1)
     assert not played.lane.tally.errors
 
@@ -206,7 +211,7 @@ def test_what_is_forgotten_is_not_counted(played: Played) -> None:
     transaction_id, _ = played.announced()
     played.lane.forget()
     tally_before = (played.lane.tally.answered, played.lane.tally.lost)
-    played.answer(wire.encode_announce_response(transaction_id, 1800, 0, 0, b""))
+    played.answer(wire.encode_announce_response(head(transaction_id), 1800, 0, 0, b""))
     played.lane.expire(100 * SECOND)
     assert (played.lane.tally.answered, played.lane.tally.lost) == tally_before
     assert (played.lane.waiting, played.lane.tally.late) == (0, 0)
@@ -228,7 +233,7 @@ def test_a_connection_id_is_renewed_in_time_and_never_used_after_a_minute(played
 
 def test_a_refusal_makes_it_ask_for_a_new_id_once_a_second(played: Played) -> None:
     transaction_id, _ = played.announced()
-    played.answer(wire.encode_error(transaction_id, "bad connection ID"))
+    played.answer(wire.encode_error(transaction_id.to_bytes(4, "big"), "bad connection ID"))
     now = monotonic_ns()
     assert all(request[:8] == ID for request in played.requests(2, now))
     later = played.requests(2, now + 2 * SECOND)
@@ -258,7 +263,7 @@ def test_latency_counts_from_when_a_request_was_due(played: Played) -> None:
     now = monotonic_ns()
     played.lane.send(2, now - 3 * SECOND, float(SECOND), now)
     for request in [played.tracker.recv(2000) for _ in range(2)]:
-        played.answer(wire.encode_announce_response(int.from_bytes(request[12:16], "big"), 1800, 0, 0, b""))
+        played.answer(wire.encode_announce_response(request[8:16], 1800, 0, 0, b""))
     latencies = sorted(played.lane.tally.latencies[Action.ANNOUNCE])
     assert 2_000_000 <= latencies[0] < 3_000_000 <= latencies[1] < 10_000_000
     assert played.lane.tally.lag == 5 * SECOND

@@ -150,11 +150,11 @@ def test_a_duration_is_counted_from_the_first_bucket_that_holds_it(durations: li
 
 def test_durations_are_told_apart_by_the_action_of_the_answer() -> None:
     counters = Counters()
-    for action in Action:
-        counters.durations[action].add(10**action)
+    for place, histogram in enumerate(counters.durations):
+        histogram.add(10**place)
     samples = scrape({"0": counters.snapshot()})
     sums = {name: samples[key("request_duration_seconds_sum", action=name)] for name in ANSWER_NAMES}
-    assert sums == {"connect": 1e-6, "announce": (10 + 10_000) / 1e6, "scrape": 1e-4, "error": 1e-3}
+    assert sums == {"connect": 1e-6, "announce": 1e-5, "scrape": 1e-4, "error": 1e-3}
 
 
 def test_every_reason_is_exported_before_it_first_occurs() -> None:

@@ -31,7 +31,7 @@ from tests.support.cluster import StoreCluster
 from tests.support.servers import StoreServer, wait_until_replicated
 from tests.support.stores import redis_store
 from tests.support.waiting import PATIENCE
-from udptracker.core.swarm import IPV4, AnnounceResult, ScrapeResult, StoreUnavailable
+from udptracker.core.swarm import IPV4, AnnounceResult, StoreUnavailable
 from udptracker.core.wire import SwarmStats
 from udptracker.storage.base import PeerStore
 from udptracker.storage.redis.layout import swarm_key
@@ -92,7 +92,7 @@ async def test_a_slot_that_moves_is_followed(cluster: StoreCluster, clock: Clock
         for move in (cluster.begin_move, cluster.finish_move):
             await asyncio.to_thread(move, key, target)
             await ask(store, announce(77, LEECHER, STARTED))
-            counts = [result[:2] for result in await ask_all(store, everything)]
+            counts = [(result.seeders, result.leechers) for result in await ask_all(store, everything)]
             assert counts == [(1, 1) if swarm == 1 else (1, 0) for swarm in range(40)]
             await ask(store, announce(77, SEEDER, COMPLETED))
             assert (await scrape(store, 1))[0][::2] == (2, 0)
@@ -170,7 +170,7 @@ def _visitors(server: StoreServer) -> set[str]:
     return {each["addr"] for each in clients if not each["cmd"].startswith("client")}
 
 
-async def _until_answered(store: PeerStore, swarms: int) -> ScrapeResult:
+async def _until_answered(store: PeerStore, swarms: int) -> list[SwarmStats]:
     """The rows of a scrape once there is an answer."""
     async with asyncio.timeout(PATIENCE):
         while True:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
 from tests.support.turns import until
+from udptracker.core import wire
+from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
+from udptracker.core.policy import Policy
+from udptracker.core.reasons import QUEUE_FULL
 from udptracker.core.swarm import (
     IPV4,
     AnnounceOperation,
-    AnnounceResult,
     Operation,
     Result,
     Role,
@@ -22,30 +24,47 @@ from udptracker.core.swarm import (
     StoreUnavailable,
     Totals,
 )
-from udptracker.core.tracker import Pending
-from udptracker.core.wire import Action, Event
-from udptracker.service.batcher import Batcher, Direct, Request
+from udptracker.core.tracker import Question, Tracker, Turn
+from udptracker.core.wire import Action, AnnounceResponse, ErrorResponse, Event
+from udptracker.service.batcher import Batcher, Direct
 from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport
 from udptracker.storage.memory import MemoryStore
 
 INFO_HASH = bytes(range(20))
 
 
+IDS = ConnectionIds([b"secret"])
+
+
 class Asker:
-    """Who brought a request, and the reply it got."""
+    """Who brought turns, and the replies they got: (transaction id, handle, when their requests arrived)."""
 
     def __init__(self) -> None:
-        self.replies: list[tuple[bytes, tuple[Any, ...], int]] = []
+        self.replies: list[tuple[int, object, int]] = []
+        self.kinds: list[type[wire.Response]] = []
 
-    def reply(self, data: bytes, addr: tuple[Any, ...], arrived: int) -> None:
-        self.replies.append((data, addr, arrived))
+    def answer(self, turn: Turn) -> None:
+        assert not turn.questions
+        for data, handle in turn.replies:
+            response = wire.decode_response(data)
+            self.kinds.append(type(response))
+            self.replies.append((response.transaction_id, handle, turn.arrived))
+        assert sum(turn.answered) == len(turn.replies)
+
+    @property
+    def ports(self) -> list[int]:
+        return [port for port, _, _ in self.replies]
 
 
-def request(port: int, asker: Asker | None = None) -> Request:
-    """An announce of a leecher on this port, which is its transaction id, too, and one less than when it arrived."""
-    peer = bytes(20) + port.to_bytes(2, "big") + bytes((127, 0, 0, 1))
-    operation = AnnounceOperation(IPV4, INFO_HASH, peer, Role.LEECHER, Event.NONE, 50)
-    return Pending(operation, port, Action.ANNOUNCE), asker or Asker(), ("127.0.0.1", port), port + 1
+def turn_of(*ports: int, arrived: int = 7) -> Turn:
+    """Announces of leechers on these ports, which are their transaction ids and handles, too."""
+    turn = Turn(arrived)
+    for port in ports:
+        peer = bytes(20) + port.to_bytes(2, "big") + bytes((127, 0, 0, 1))
+        operation = AnnounceOperation(IPV4, INFO_HASH, peer, Role.LEECHER, Event.NONE, 50)
+        data = bytes(8) + wire.response_head(Action.ANNOUNCE, port)
+        turn.questions.append(Question(operation, data, bytes(4), port))
+    return turn
 
 
 class GatedStore(PeerStore):
@@ -90,21 +109,19 @@ class GatedStore(PeerStore):
 
 
 class Scene:
-    """A batcher over a gated store, who asks it, and what results it made replies of: (port, result)."""
+    """A batcher over a gated store, and who asks it."""
 
     def __init__(self, **bounds: int) -> None:
         self.counters = Counters()
         self.store = GatedStore()
-        self.delivered: list[tuple[int, Result | StoreError]] = []
         self.asker = Asker()
-        self.batcher = Batcher(self.store, self.respond, self.counters, **bounds)
+        tracker = Tracker(IDS, Policy(), random.random, self.counters)
+        self.batcher = Batcher(self.store, tracker, self.counters, **bounds)
 
-    def respond(self, pending: Pending, result: Result | StoreError) -> bytes:
-        self.delivered.append((pending.transaction_id, result))
-        return b"%d" % pending.transaction_id
-
-    def submit(self, *ports: int) -> list[bool]:
-        return [self.batcher.submit(request(port, self.asker)) for port in ports]
+    def submit(self, *ports: int) -> None:
+        """A turn of its own for each port."""
+        for port in ports:
+            self.batcher.submit(turn_of(port, arrived=port + 1), self.asker)
 
     async def until_called(self, times: int) -> None:
         """Return when the store has been given this many batches; what else was due has run by then."""
@@ -118,19 +135,28 @@ class Scene:
 
     @property
     def ports(self) -> list[int]:
-        return [port for port, _ in self.delivered]
+        return self.asker.ports
 
 
 class TestBatcher:
     async def test_one_turn_of_the_loop_is_one_batch(self) -> None:
         scene = Scene()
-        assert all(scene.submit(1, 2, 3))
+        scene.submit(1, 2, 3)
         await scene.drain()
         assert scene.store.sizes == [3]
-        assert scene.ports == [1, 2, 3]
-        assert scene.asker.replies == [(b"%d" % port, ("127.0.0.1", port), port + 1) for port in (1, 2, 3)]
-        counts = [result.leechers for _, result in scene.delivered if isinstance(result, AnnounceResult)]
-        assert counts == [1, 2, 3]
+        assert scene.asker.replies == [(port, port, port + 1) for port in (1, 2, 3)]
+
+    async def test_a_turn_stays_together(self) -> None:
+        scene = Scene(max_batch=4)
+        first, second = turn_of(1, 2, 3), turn_of(4, 5)
+        first.replies.append((wire.response_head(Action.CONNECT, 9) + bytes(8), "at once"))
+        for turn in (first, second, turn_of(6)):
+            scene.batcher.submit(turn, scene.asker)
+        assert [handle for _, handle in first.replies] == ["at once"]
+        assert first.questions == second.questions == []
+        await scene.drain()
+        assert scene.store.sizes == [5, 1]
+        assert scene.ports == [1, 2, 3, 4, 5, 6]
 
     async def test_batches_are_bounded(self) -> None:
         scene = Scene(max_batch=4)
@@ -175,24 +201,25 @@ class TestBatcher:
         await scene.drain()
         assert sorted(scene.ports) == [1, 2, 3]
 
-    async def test_when_full_the_newest_is_refused(self) -> None:
+    async def test_when_full_the_newest_is_dropped(self) -> None:
         scene = Scene(max_pending=3, max_in_flight=1)
-        assert scene.submit(1, 2) == [True, True]
+        scene.submit(1, 2)
         await scene.until_called(1)
-        assert scene.submit(3, 4, 5) == [True, False, False]
+        scene.batcher.submit(turn_of(3, 4, 5), scene.asker)
+        scene.submit(6)
+        assert scene.counters.dropped[QUEUE_FULL] == 3
         await scene.drain()
         assert scene.ports == [1, 2, 3]
-        assert scene.submit(6) == [True]
+        scene.submit(7)
         await scene.drain()
-        assert scene.ports == [1, 2, 3, 6]
+        assert scene.ports == [1, 2, 3, 7]
 
     async def test_a_failed_slot_leaves_its_neighbours(self) -> None:
         scene = Scene()
         scene.store.bad_ports = frozenset({2})
         scene.submit(1, 2, 3)
         await scene.drain()
-        kinds = [type(result) for _, result in scene.delivered]
-        assert kinds == [AnnounceResult, StoreError, AnnounceResult]
+        assert scene.asker.kinds == [AnnounceResponse, ErrorResponse, AnnounceResponse]
         assert +scene.counters.store_errors == {"StoreError": 1}
 
     async def test_a_store_that_is_away_is_told_to_each(self) -> None:
@@ -200,7 +227,8 @@ class TestBatcher:
         scene.store.failure = StoreUnavailable("away")
         scene.submit(1, 2)
         await scene.drain()
-        assert scene.delivered == [(1, scene.store.failure), (2, scene.store.failure)]
+        assert scene.ports == [1, 2]
+        assert scene.asker.kinds == [ErrorResponse, ErrorResponse]
         assert +scene.counters.store_errors == {"StoreUnavailable": 2}
 
     async def test_a_bug_in_the_store_leaves_nobody_waiting(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -209,13 +237,13 @@ class TestBatcher:
         scene.submit(1, 2)
         await scene.drain()
         assert scene.ports == [1, 2]
-        assert all(isinstance(result, StoreError) for _, result in scene.delivered)
+        assert scene.asker.kinds == [ErrorResponse, ErrorResponse]
         assert +scene.counters.store_errors == {"ZeroDivisionError": 2}
         assert "ZeroDivisionError: a bug" in caplog.text
         scene.store.failure = None
-        assert all(scene.submit(3, 4))
+        scene.submit(3, 4)
         await scene.drain()
-        assert isinstance(scene.delivered[-1][1], AnnounceResult)
+        assert scene.asker.kinds[2:] == [AnnounceResponse, AnnounceResponse]
 
     async def test_draining_waits_for_what_is_in_flight(self) -> None:
         scene = Scene()
@@ -247,34 +275,49 @@ class TestBatcher:
         assert scene.counters.snapshot()["queue_depth"] == 0
 
 
-class BrokenStore(MemoryStore):
-    """A memory store of which every operation fails."""
+class BrokenStore(ImmediateStore):
+    """A store of which every operation fails."""
+
+    def __init__(self, failure: Exception) -> None:
+        self.failure = failure
+
+    def now(self) -> int:
+        return 0
+
+    def begin(self) -> None:
+        """Nothing happens here."""
 
     def apply(self, operation: Operation) -> Result:
-        raise StoreError("broken")
+        raise self.failure
+
+    async def reap(self, cutoff: int) -> ReapReport:
+        return ReapReport(True)
+
+    async def totals(self) -> dict[int, Totals]:
+        return {}
 
 
 class TestDirect:
-    def direct(self, store: ImmediateStore, counters: Counters) -> tuple[Direct, list[Result | StoreError]]:
-        delivered: list[Result | StoreError] = []
-
-        def respond(pending: Pending, result: Result | StoreError) -> bytes:
-            delivered.append(result)
-            return b"reply"
-
-        return Direct(store, respond, counters), delivered
-
     async def test_answers_before_it_returns(self) -> None:
-        asker = Asker()
-        direct, delivered = self.direct(MemoryStore(random.random), Counters())
-        assert direct.submit(request(1, asker))
-        assert [type(result) for result in delivered] == [AnnounceResult]
-        assert asker.replies == [(b"reply", ("127.0.0.1", 1), 2)]
+        counters = Counters()
+        direct = Direct(MemoryStore(random.random), Tracker(IDS, Policy(), random.random, counters), counters)
+        turn = turn_of(1, 2)
+        direct.submit(turn, Asker())
+        assert (turn.questions, turn.faults) == ([], [])
+        assert [wire.decode_response(data) for data, _ in turn.replies] == [
+            AnnounceResponse(1, 1800, 1, 0, bytes((127, 0, 0, 1, 0, 1))),
+            AnnounceResponse(2, 1800, 2, 0, bytes((127, 0, 0, 1, 0, 1))),
+        ]
+        assert [handle for _, handle in turn.replies] == [1, 2]
+        assert turn.answered == [0, 2, 0, 0]
         await direct.drain()
 
-    def test_a_failure_is_answered_and_counted(self) -> None:
+    @pytest.mark.parametrize(("failure", "kind"), [(StoreError("broken"), "StoreError"), (ZeroDivisionError(), None)])
+    def test_a_failure_is_answered_and_counted(self, failure: Exception, kind: str | None) -> None:
         counters = Counters()
-        direct, delivered = self.direct(BrokenStore(random.random), counters)
-        assert direct.submit(request(1))
-        assert [type(result) for result in delivered] == [StoreError]
-        assert +counters.store_errors == {"StoreError": 1}
+        direct = Direct(BrokenStore(failure), Tracker(IDS, Policy(), random.random, counters), counters)
+        turn = turn_of(1)
+        direct.submit(turn, Asker())
+        assert wire.decode_response(turn.replies[0][0]) == ErrorResponse(1, "internal error")
+        assert turn.faults == ([] if kind else [failure])
+        assert counters.store_errors["StoreError"] == (1 if kind else 0)

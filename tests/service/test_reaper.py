@@ -9,10 +9,10 @@ import time
 import pytest
 
 from udptracker.core.counters import Counters
-from udptracker.core.swarm import IPV4, AnnounceOperation, Role, StoreUnavailable
+from udptracker.core.swarm import IPV4, AnnounceOperation, Operation, Result, Role, StoreUnavailable, Totals
 from udptracker.core.wire import Event
 from udptracker.service.reaper import Reaper
-from udptracker.storage.base import ReapReport
+from udptracker.storage.base import ImmediateStore, ReapReport
 from udptracker.storage.memory import MemoryStore
 
 SECOND = 1_000_000_000
@@ -32,7 +32,7 @@ class Clock:
 class Scene:
     """A reaper over a memory store with this clock."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(self, store: ImmediateStore | None = None) -> None:
         self.clock = Clock()
         self.counters = Counters()
         self.store = store or MemoryStore(random.Random(1).random, self.clock)
@@ -40,6 +40,7 @@ class Scene:
 
     def announce(self, port: int) -> None:
         peer = bytes(20) + port.to_bytes(2, "big") + bytes((127, 0, 0, 1))
+        self.store.begin()
         self.store.apply(AnnounceOperation(IPV4, bytes(20), peer, Role.LEECHER, Event.NONE, 0))
 
     async def peers(self) -> int:
@@ -75,27 +76,33 @@ async def test_counts_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
     assert "reaped 3 stale peers, 1 emptied swarms" in caplog.text
 
 
-class AwayStore(MemoryStore):
-    """A store that does not answer the reaper."""
+class RefusingStore(ImmediateStore):
+    """A memory store whose reaper run ends as the test says: it raises, or reports."""
+
+    def __init__(self, outcome: Exception | ReapReport) -> None:
+        self.inner = MemoryStore(random.random)
+        self.outcome = outcome
+
+    def now(self) -> int:
+        return self.inner.now()
+
+    def begin(self) -> None:
+        self.inner.begin()
+
+    def apply(self, operation: Operation) -> Result:
+        return self.inner.apply(operation)
+
+    async def totals(self) -> dict[int, Totals]:
+        return await self.inner.totals()
 
     async def reap(self, cutoff: int) -> ReapReport:
-        raise StoreUnavailable("away")
-
-
-class BuggyStore(MemoryStore):
-    async def reap(self, cutoff: int) -> ReapReport:
-        raise ZeroDivisionError("a bug")
-
-
-class LeasedStore(MemoryStore):
-    """A store on which another node reaps."""
-
-    async def reap(self, cutoff: int) -> ReapReport:
-        return ReapReport(ran=False)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
 
 
 async def test_a_store_that_is_away_is_counted_and_left_for_the_next_run(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(AwayStore(random.random))
+    scene = Scene(RefusingStore(StoreUnavailable("away")))
     await scene.reaper.reap()
     await scene.reaper.reap()
     assert "reaping was cut off, the next run goes on: away" in caplog.text
@@ -104,14 +111,14 @@ async def test_a_store_that_is_away_is_counted_and_left_for_the_next_run(caplog:
 
 
 async def test_what_nobody_foresaw_is_counted_and_left_to_whoever_runs_it() -> None:
-    scene = Scene(BuggyStore(random.random))
+    scene = Scene(RefusingStore(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):
         await scene.reaper.reap()
     assert (scene.counters.reaper_failures, scene.counters.reaper_runs) == (1, 0)
 
 
 async def test_a_lease_of_another_node_is_no_run() -> None:
-    scene = Scene(LeasedStore(random.random))
+    scene = Scene(RefusingStore(ReapReport(ran=False)))
     await scene.reaper.reap()
     assert (scene.counters.reaper_skipped, scene.counters.reaper_runs) == (1, 0)
     assert scene.counters.reaper_last_success == 0.0

@@ -97,11 +97,11 @@ async def ask_all(store: PeerStore, operations: Sequence[AnnounceOperation]) -> 
     return [result for result in results if isinstance(result, AnnounceResult)]
 
 
-async def scrape(store: PeerStore, *info_hashes: int, family: int = IPV4) -> ScrapeResult:
+async def scrape(store: PeerStore, *info_hashes: int, family: int = IPV4) -> list[SwarmStats]:
     """The rows of a scrape."""
     (result,) = await store.execute([ScrapeOperation(family, [hash_of(number) for number in info_hashes])])
-    assert isinstance(result, list), result
-    return result
+    assert isinstance(result, ScrapeResult), result
+    return result.rows()
 
 
 class StoreContract:
@@ -231,7 +231,9 @@ class StoreContract:
         batch.insert(30, ScrapeOperation(IPV4, [hash_of(999)]))
         results = await store.execute(batch)
         assert len(results) == len(batch)
-        assert results[30] == [SwarmStats(0, 0, 0)]
+        scraped = results[30]
+        assert isinstance(scraped, ScrapeResult)
+        assert scraped.rows() == [SwarmStats(0, 0, 0)]
         assert all(result == AnnounceResult(1, 0, b"") for at, result in enumerate(results) if at != 30)
 
     async def test_one_batch_may_hold_a_peers_whole_life(self, store: PeerStore) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from udptracker.core import reasons
-from udptracker.core.wire import Action
 
 DURATION_BUCKETS: Final = 26
 """Bit lengths of microseconds: the last bucket takes everything from 16.8 s up."""
@@ -24,6 +23,12 @@ ACTION_NAMES: Final = ("connect", "announce", "scrape")
 
 ANSWER_NAMES: Final = (*ACTION_NAMES, "error")
 """What an answer may be, by its action field (`wire.Action`)."""
+
+CONNECTED: Final = 0
+ANNOUNCED: Final = 1
+SCRAPED: Final = 2
+REFUSED: Final = 3
+"""Places in ANSWER_NAMES."""
 
 
 _GAUGES: Final = ("queue_depth", "cpu_seconds", "resident_bytes")
@@ -60,9 +65,7 @@ class Counters:
     from the start. Of the histograms `loop_lag` is in microseconds a sample, `reaper_durations` in microseconds a run,
     `store_latency` in microseconds a batch, `batch_sizes` in operations.
 
-    `durations` are microseconds from the turn that read a datagram to its answer, a histogram for each action field
-    of an answer (`wire.Action`): `durations[answer[3]].add(microseconds, answers)`. The old IPv6 announce shares that
-    of the announce.
+    `durations` are microseconds from the turn that read a datagram to its answer, a histogram for each of ANSWER_NAMES.
 
     `chore_failures` counts what a process does besides answering and that failed in an unforeseen way, by name.
 
@@ -109,7 +112,6 @@ class Counters:
         self.bytes_in = 0
         self.bytes_out = 0
         self.durations = [Histogram(DURATION_BUCKETS) for _ in ANSWER_NAMES]
-        self.durations.append(self.durations[Action.ANNOUNCE])  # the place of Action.ANNOUNCE_V6
         self.store_latency = Histogram(DURATION_BUCKETS)
         self.batch_sizes = Histogram(SIZE_BUCKETS)
         self.loop_lag = Histogram(DURATION_BUCKETS)
@@ -143,7 +145,7 @@ class Counters:
             if name == "gauges":
                 continue
             if name == "durations":
-                value = [histogram.snapshot() for histogram in value[: len(ANSWER_NAMES)]]
+                value = [histogram.snapshot() for histogram in value]
             elif isinstance(value, Histogram):
                 value = value.snapshot()
             elif isinstance(value, dict):

@@ -26,6 +26,8 @@ QUEUE_FULL: Final = "queue full"
 STALE: Final = "stale"
 REPLY_WOULD_BLOCK: Final = "reply would block"
 SOCKET_ERROR: Final = "socket error"
+UNANSWERABLE: Final = "source port 0"
+UNFORESEEN: Final = "unforeseen error"
 
 DROPS: Final = (
     SHORT_PACKET,
@@ -35,8 +37,11 @@ DROPS: Final = (
     STALE,
     REPLY_WOULD_BLOCK,
     SOCKET_ERROR,
+    UNANSWERABLE,
+    UNFORESEEN,
 )
-"""Reasons of silence: `Counters.dropped`. With `BAD_CONNECTION_ID`, a refusal would be longer than the request."""
+"""Reasons of silence: `Counters.dropped`. With `BAD_CONNECTION_ID`, the address was told so shortly before, or a
+refusal would be longer than the request."""
 
 STORE_ERRORS: Final = (StoreUnavailable.__name__, StoreError.__name__)
 """Kinds of failed operations: `Counters.store_errors`. One that nobody foresaw is counted by its own name."""

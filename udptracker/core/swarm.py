@@ -1,14 +1,14 @@
 """The storage vocabulary: what a tracker asks of a store, what it is told, and the packed peer key.
 
-A swarm is the peers of one info hash in one IP family; families never mix. All names are of plain immutable
-tuples, since one of each is made for every request.
+A swarm is the peers of one info hash in one IP family; families never mix. Operations and results are final classes
+of few fields, since one of each is made for every request, and compiled code reads the fields of such a class directly.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from udptracker.core.wire import COMPACT_BYTES, Event, SwarmStats
 
@@ -60,37 +60,106 @@ class StoreUnavailable(StoreError):
     """The store does not answer, or refuses every write: gone, too slow, loading, read-only, out of memory."""
 
 
-class AnnounceOperation(NamedTuple):
+@final
+class AnnounceOperation:
     """One peer's news about itself, and what it wants in return.
 
     `info_hash` is 20 bytes, `peer` a peer key. `event` is `STOPPED` to leave, whatever `role` says. `num_want` is the
     most peers to return, already clamped to what fits the answer.
     """
 
-    family: int
-    info_hash: bytes
-    peer: bytes
-    role: Role
-    event: Event
-    num_want: int
+    __slots__ = ("event", "family", "info_hash", "num_want", "peer", "role")
+
+    def __init__(self, family: int, info_hash: bytes, peer: bytes, role: Role, event: Event, num_want: int) -> None:
+        self.family = family
+        self.info_hash = info_hash
+        self.peer = peer
+        self.role = role
+        self.event = event
+        self.num_want = num_want
+
+    def wanting(self, num_want: int) -> AnnounceOperation:
+        """The same news with another number of peers wanted."""
+        return AnnounceOperation(self.family, self.info_hash, self.peer, self.role, self.event, num_want)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AnnounceOperation) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        return f"AnnounceOperation{self._fields()!r}"
+
+    def _fields(self) -> tuple[int, bytes, bytes, Role, Event, int]:
+        return self.family, self.info_hash, self.peer, self.role, self.event, self.num_want
 
 
-class ScrapeOperation(NamedTuple):
+@final
+class ScrapeOperation:
     """The counts of some swarms of one family, in this order, repeats repeated."""
 
-    family: int
-    info_hashes: list[bytes]
+    __slots__ = ("family", "info_hashes")
+
+    def __init__(self, family: int, info_hashes: list[bytes]) -> None:
+        self.family = family
+        self.info_hashes = info_hashes
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ScrapeOperation) and self.family == other.family and self.info_hashes == other.info_hashes
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.family, *self.info_hashes))
+
+    def __repr__(self) -> str:
+        return f"ScrapeOperation({self.family!r}, {self.info_hashes!r})"
 
 
-class AnnounceResult(NamedTuple):
+@final
+class AnnounceResult:
     """Counts after the announce, announcer included, and a random choice of other peers, compact and joined."""
 
-    seeders: int
-    leechers: int
-    peers: bytes
+    __slots__ = ("leechers", "peers", "seeders")
+
+    def __init__(self, seeders: int, leechers: int, peers: bytes) -> None:
+        self.seeders = seeders
+        self.leechers = leechers
+        self.peers = peers
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AnnounceResult) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        return f"AnnounceResult{self._fields()!r}"
+
+    def _fields(self) -> tuple[int, int, bytes]:
+        return self.seeders, self.leechers, self.peers
 
 
-ScrapeResult = list[SwarmStats]
+@final
+class ScrapeResult:
+    """The counts of each swarm that was asked for: seeders, downloads, leechers of the first, then of the next, flat
+    and in the order of the wire (BEP 15, "scrape response"), so that all are packed in one step."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self, counts: list[int]) -> None:
+        self.counts = counts
+
+    def rows(self) -> list[SwarmStats]:
+        """The same, a row for each swarm."""
+        counts = self.counts
+        return [SwarmStats(*row) for row in zip(counts[::3], counts[1::3], counts[2::3], strict=True)]
+
+    def __repr__(self) -> str:
+        return f"ScrapeResult({self.counts!r})"
+
+
 Operation = AnnounceOperation | ScrapeOperation
 Result = AnnounceResult | ScrapeResult
 

@@ -1,23 +1,22 @@
-"""The tracker without I/O: bytes in, a reply, nothing, or a question for the store out.
+"""The tracker without I/O: a turn of datagrams in; replies, and questions for the store, out.
 
-`receive` is called for every datagram and `respond` for every answer of the store. Neither blocks, reads a clock
-or draws from a random source of its own: `now` and `draw` are arguments, so a test, a fuzzer or another transport
-can drive them without an event loop.
+`receive` is called for every turn and `respond` for every answer of the store. Neither blocks, reads a clock or draws
+from a random source of its own: `now` and `draw` are arguments, so a test, a fuzzer or another transport can drive
+them without an event loop. Where a reply goes is a handle that only whoever brought the datagram understands.
 
 A sender is proven once it brings a connection id that was issued to its address. Until then nothing is sent to it
-that is longer than what it sent, since its address may be somebody else's.
+that is longer than what it sent, since its address may be somebody else's; and a bad id is answered once a minute for
+each address, since clients exist that repeat a refused announce at once, for ever, but connect anew in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from socket import AF_INET, AF_INET6, inet_pton
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, final
 
 from udptracker.core import policy as rules
-from udptracker.core import wire
 from udptracker.core.connection_id import ConnectionIds
-from udptracker.core.counters import Counters
+from udptracker.core.counters import ANNOUNCED, CONNECTED, REFUSED, SCRAPED, Counters
 from udptracker.core.policy import Policy
 from udptracker.core.reasons import (
     BAD_CONNECTION_ID,
@@ -26,8 +25,10 @@ from udptracker.core.reasons import (
     INVALID_PORT,
     MALFORMED_EVENT,
     SHORT_PACKET,
+    UNFORESEEN,
     UNKNOWN_ACTION,
 )
+from udptracker.core.recent import Recent
 from udptracker.core.swarm import (
     IPV4,
     IPV6,
@@ -37,152 +38,246 @@ from udptracker.core.swarm import (
     Result,
     Role,
     ScrapeOperation,
+    ScrapeResult,
     StoreError,
     compact_endpoint,
-    pack_peer_v4,
-    pack_peer_v6,
 )
-from udptracker.core.wire import Action, Event
-
-_CONNECT_V4, _ANNOUNCE_V4, _SCRAPE_V4 = 0, 2, 4  # places in Counters.requests; the IPv6 ones follow each
-
-_CONNECT, _ANNOUNCE, _SCRAPE, _ANNOUNCE_V6 = map(
-    int, (Action.CONNECT, Action.ANNOUNCE, Action.SCRAPE, Action.ANNOUNCE_V6)
+from udptracker.core.wire import (
+    ANNOUNCE_ACTION,
+    ANNOUNCE_NEWS,
+    ANNOUNCE_REQUEST_BYTES,
+    ANNOUNCE_V6_ACTION,
+    ANNOUNCE_V6_NEWS,
+    ANNOUNCE_V6_REQUEST_BYTES,
+    CONNECT_ACTION,
+    EVENT_OF,
+    MALFORMED,
+    MIN_REQUEST_BYTES,
+    PROTOCOL_ID,
+    SCRAPE_ACTION,
+    Event,
+    WireError,
+    decode_scrape,
+    encode_announce_response,
+    encode_connect_response,
+    encode_error,
+    encode_scrape_response,
 )
-_SEEDER, _LEECHER, _STOPPED = Role.SEEDER, Role.LEECHER, Event.STOPPED
-_EVENTS: Final = wire.EVENTS
 
-_ANNOUNCE_BYTES: Final = wire.ANNOUNCE_REQUEST_BYTES
-_unpack_head, _unpack_announce = wire.unpack_head, wire.unpack_announce
+_REFUSED_SECONDS: Final = 60
+_MOST_REFUSED: Final = 65_536
+"""For how long, and for how many addresses at the most, a refused connection id is remembered."""
 
-_new_tuple = tuple.__new__
+_BAD_ID_BYTES: Final = len(encode_error(bytes(4), BAD_CONNECTION_ID))
+
+_NOTHING_LEFT: Final = bytes(8)
+_NO_PORT: Final = bytes(2)
+
+Datagram = tuple[bytes, bytes, object]
+"""What was received, the packed address it came from (4 or 16 bytes), and the handle to answer it by."""
+
+Reply = tuple[bytes, object]
+"""What to send, and the handle of the datagram that it answers."""
 
 
-class Pending(NamedTuple):
-    """A request that the store must answer first. `action` is echoed: old IPv6 announces have one of their own."""
+@final
+class Question:
+    """A request that the store must answer first: its bytes, where it came from, and what the store is asked."""
 
-    operation: Operation
-    transaction_id: int
-    action: int
+    __slots__ = ("data", "handle", "operation", "source")
+
+    def __init__(self, operation: Operation, data: bytes, source: bytes, handle: object) -> None:
+        self.operation: Operation = operation
+        self.data = data
+        self.source = source
+        self.handle = handle
 
 
+@final
+class Turn:
+    """What came of the datagrams that one readiness of a socket brought.
+
+    `replies` are to be sent; `questions` are left for the store, whose answers become replies. `answered` counts the
+    replies by what they are (`counters.ANSWER_NAMES`). `arrived` is when the turn was read, monotonic
+    nanoseconds. `faults` are errors that nobody foresaw, a datagram lost for each.
+    """
+
+    __slots__ = ("answered", "arrived", "faults", "questions", "replies")
+
+    def __init__(self, arrived: int) -> None:
+        self.arrived = arrived
+        self.replies: list[Reply] = []
+        self.questions: list[Question] = []
+        self.answered: list[int] = [0, 0, 0, 0]
+        self.faults: list[Exception] = []
+
+    def take_questions(self, most: int) -> Turn:
+        """A turn with the first `most` questions of this one, whose replies go out without them."""
+        later = Turn(self.arrived)
+        later.questions = self.questions if most >= len(self.questions) else self.questions[:most]
+        self.questions = []
+        return later
+
+
+@final
 class Tracker:
     """Decides what every datagram is answered with.
 
     Args:
-        connection_ids: issues and checks connection ids.
-        policy: the operator's choices.
+        connection_ids: issues and checks connection ids; may be replaced between two turns.
+        policy: the operator's choices; replaced by `use`.
         draw: a source of uniform numbers in [0, 1).
         counters: where requests, refusals and drops are counted.
+        tell_refusal: is told the reason for each error response, and the packed address it goes to.
     """
 
     def __init__(
-        self, connection_ids: ConnectionIds, policy: Policy, draw: Callable[[], float], counters: Counters
+        self,
+        connection_ids: ConnectionIds,
+        policy: Policy,
+        draw: Callable[[], float],
+        counters: Counters,
+        tell_refusal: Callable[[str, bytes], None] | None = None,
     ) -> None:
-        self._issue = connection_ids.issue
-        self._valid = connection_ids.valid
-        self._policy = policy
+        self.connection_ids = connection_ids
         self._draw = draw
         self._counters = counters
+        self._tell_refusal = tell_refusal
         self._requests = counters.requests
-        self._limit_v4 = rules.num_want_limit(policy, IPV4)
-        self._limit_v6 = rules.num_want_limit(policy, IPV6)
+        self._refused = Recent(_REFUSED_SECONDS, _MOST_REFUSED)
+        self.use(policy)
+
+    def use(self, policy: Policy) -> None:
+        """Decide by this policy from now on."""
+        self._policy = policy
         self._interval = policy.announce_interval
         self._jittered = policy.interval_jitter > 0
+        self._allow_ip_spoofing = policy.allow_ip_spoofing
+        self._own_peer_when_alone = policy.return_own_peer_when_alone
+        self._max_scrape = policy.max_scrape_infohashes
+        self._default_v4, self._most_v4 = rules.num_want_limit(policy, IPV4)
+        self._default_v6, self._most_v6 = rules.num_want_limit(policy, IPV6)
 
-    def receive(self, data: bytes, host: str, now: float) -> bytes | Pending | None:
-        """The reply to a datagram from `host` at `now` (Unix seconds), what to ask the store, or None for silence."""
-        if len(data) < wire.MIN_REQUEST_BYTES:
+    def receive(self, datagrams: Sequence[Datagram], now: float, arrived: int) -> Turn:
+        """What a turn of datagrams is answered with at `now` (Unix seconds), and what the store is to be asked."""
+        turn = Turn(arrived)
+        for data, source, handle in datagrams:
+            try:
+                reply = self._receive(turn, data, source, handle, now)
+            except WireError as error:
+                reply = self.refuse(turn, data, source, str(error))
+            except Exception as error:  # whatever it is, it costs one datagram, and never the socket
+                self._counters.dropped[UNFORESEEN] += 1
+                turn.faults.append(error)
+                continue
+            if reply is not None:
+                turn.replies.append((reply, handle))
+        return turn
+
+    def respond(self, question: Question, result: Result | StoreError, turn: Turn) -> None:
+        """Add the reply to a question that the store has answered."""
+        try:
+            if isinstance(result, AnnounceResult):
+                reply = self._announce_response(question, result)
+                turn.answered[ANNOUNCED] += 1
+            elif isinstance(result, ScrapeResult):
+                reply = encode_scrape_response(question.data[8:16], result.counts)
+                turn.answered[SCRAPED] += 1
+            else:
+                reply = self.refuse(turn, question.data, question.source, INTERNAL_ERROR)
+        except Exception as error:  # what cannot be encoded is refused by itself, its neighbours are answered
+            turn.faults.append(error)
+            reply = self.refuse(turn, question.data, question.source, INTERNAL_ERROR)
+        turn.replies.append((reply, question.handle))
+
+    def refuse(self, turn: Turn, data: bytes, source: bytes, reason: str) -> bytes:
+        """An error response to a request, counted."""
+        self._counters.refused[reason] += 1
+        turn.answered[REFUSED] += 1
+        if self._tell_refusal is not None:
+            self._tell_refusal(reason, source)
+        return encode_error(data[12:16], reason)
+
+    def _receive(self, turn: Turn, data: bytes, source: bytes, handle: object, now: float) -> bytes | None:
+        """The reply to one datagram; None for silence, or for a question that is added to the turn.
+
+        Raises:
+            WireError: a proven sender's request is refused with these words.
+        """
+        if len(data) < MIN_REQUEST_BYTES:
             self._counters.dropped[SHORT_PACKET] += 1
             return None
-        connection_id, action, transaction_id = _unpack_head(data)
-        source = _packed(host)
+        connection_id = data[:8]
+        action = data[8:12]
         is_v6 = len(source) == 16
-        if action == _CONNECT:
-            if connection_id != wire.PROTOCOL_ID:
+        if action == CONNECT_ACTION:
+            if connection_id != PROTOCOL_ID:
                 self._counters.dropped[CONNECT_WITHOUT_MAGIC] += 1
                 return None
-            self._requests[_CONNECT_V4 + is_v6] += 1
-            return wire.encode_connect_response(transaction_id, self._issue(source, now))
-        if not self._valid(connection_id, source, now):
-            return self._refuse_unproven(transaction_id, BAD_CONNECTION_ID, len(data))
-        try:
-            if action in (_ANNOUNCE, _ANNOUNCE_V6):
-                return self._announce(data, action, transaction_id, source, is_v6)
-            if action == _SCRAPE:
-                info_hashes = wire.decode_scrape(data)
-                self._requests[_SCRAPE_V4 + is_v6] += 1
-                del info_hashes[self._policy.max_scrape_infohashes :]
-                return Pending(ScrapeOperation(IPV6 if is_v6 else IPV4, info_hashes), transaction_id, action)
-            raise wire.WireError(UNKNOWN_ACTION)
-        except wire.WireError as error:
-            return self.refuse(transaction_id, str(error))
-
-    def respond(self, pending: Pending, result: Result | StoreError) -> bytes:
-        """The reply to a request that the store has answered."""
-        operation, transaction_id, action = pending
-        if isinstance(result, AnnounceResult):
-            seeders, leechers, peers = result
-            if (
-                not peers
-                and seeders + leechers <= 1
-                and self._policy.return_own_peer_when_alone
-                and isinstance(operation, AnnounceOperation)
-                and operation.num_want
-                and operation.event is not _STOPPED
-            ):
-                peers = compact_endpoint(operation.peer)
-            interval = rules.interval(self._policy, self._draw()) if self._jittered else self._interval
-            return wire.encode_announce_response(transaction_id, interval, leechers, seeders, peers, action)
-        if isinstance(result, StoreError):
-            return self.refuse(transaction_id, INTERNAL_ERROR)
-        return wire.encode_scrape_response(transaction_id, result)
-
-    def refuse(self, transaction_id: int, reason: str) -> bytes:
-        """An error response to a proven sender, counted."""
-        self._counters.refused[reason] += 1
-        return wire.encode_error(transaction_id, reason)
-
-    def _announce(self, data: bytes, action: int, transaction_id: int, source: bytes, is_v6: bool) -> Pending:
-        if action == _ANNOUNCE and len(data) >= _ANNOUNCE_BYTES:
-            fields = _unpack_announce(data)
+            self._requests[2 * CONNECTED + is_v6] += 1
+            turn.answered[CONNECTED] += 1
+            return encode_connect_response(data[8:16], self.connection_ids.issue(source, now))
+        if not self.connection_ids.valid(connection_id, source, now):
+            return self._refuse_unproven(turn, data, source, now)
+        if action in (ANNOUNCE_ACTION, ANNOUNCE_V6_ACTION):
+            turn.questions.append(Question(self._announce(data, action, source, is_v6), data, source, handle))
+        elif action == SCRAPE_ACTION:
+            info_hashes = decode_scrape(data)
+            self._requests[2 * SCRAPED + is_v6] += 1
+            if len(info_hashes) > self._max_scrape:
+                del info_hashes[self._max_scrape :]
+            operation = ScrapeOperation(IPV6 if is_v6 else IPV4, info_hashes)
+            turn.questions.append(Question(operation, data, source, handle))
         else:
-            fields = wire.decode_announce(data, action)[:10]
-        info_hash, peer_id, _, left, _, event_id, ip, _, num_want, port = fields
-        if event_id > 3:
-            raise wire.WireError(MALFORMED_EVENT)
-        if port == 0:
-            raise wire.WireError(INVALID_PORT)
-        self._requests[_ANNOUNCE_V4 + is_v6] += 1
-        if self._policy.allow_ip_spoofing:
+            raise WireError(UNKNOWN_ACTION)
+        return None
+
+    def _announce(self, data: bytes, action: bytes, source: bytes, is_v6: bool) -> AnnounceOperation:
+        if action == ANNOUNCE_ACTION:
+            if len(data) < ANNOUNCE_REQUEST_BYTES:
+                raise WireError(MALFORMED)
+            info_hash, peer_id, left, event_field, ip, num_want, port = ANNOUNCE_NEWS(data)
+        else:
+            if len(data) < ANNOUNCE_V6_REQUEST_BYTES:
+                raise WireError(MALFORMED)
+            info_hash, peer_id, left, event_field, ip, num_want, port = ANNOUNCE_V6_NEWS(data)
+        event = EVENT_OF.get(event_field)
+        if event is None:
+            raise WireError(MALFORMED_EVENT)
+        if port == _NO_PORT:
+            raise WireError(INVALID_PORT)
+        self._requests[2 * ANNOUNCED + is_v6] += 1
+        if self._allow_ip_spoofing:
             source = rules.announced_address(source, ip)
-        if is_v6:
-            family, peer, (default, most) = IPV6, pack_peer_v6(peer_id, port, source), self._limit_v6
-        else:
-            family, peer, (default, most) = IPV4, pack_peer_v4(peer_id, port, source), self._limit_v4
-        event = _EVENTS[event_id]
-        if num_want < 0:
-            num_want = default
-        elif num_want > most:
-            num_want = most
-        role = _LEECHER if left else _SEEDER  # whatever the event: a `completed` with bytes left is a leecher's
-        operation: AnnounceOperation = _new_tuple(
-            AnnounceOperation, (family, info_hash, peer, role, event, 0 if event is _STOPPED else num_want)
-        )
-        return _new_tuple(Pending, (operation, transaction_id, action))
+        wanted: int = num_want
+        if event is Event.STOPPED:
+            wanted = 0
+        elif is_v6:
+            if wanted < 0:
+                wanted = self._default_v6
+            elif wanted > self._most_v6:
+                wanted = self._most_v6
+        elif wanted < 0:
+            wanted = self._default_v4
+        elif wanted > self._most_v4:
+            wanted = self._most_v4
+        # Whatever the event: a `completed` with bytes left is a leecher's.
+        role = Role.SEEDER if left == _NOTHING_LEFT else Role.LEECHER
+        peer: bytes = peer_id + port + source
+        return AnnounceOperation(IPV6 if is_v6 else IPV4, info_hash, peer, role, event, wanted)
 
-    def _refuse_unproven(self, transaction_id: int, reason: str, received: int) -> bytes | None:
-        reply = wire.encode_error(transaction_id, reason)
-        if len(reply) > received:
-            self._counters.dropped[reason] += 1
+    def _announce_response(self, question: Question, result: AnnounceResult) -> bytes:
+        peers = result.peers
+        if not peers and result.seeders + result.leechers <= 1 and self._own_peer_when_alone:
+            operation = question.operation
+            assert isinstance(operation, AnnounceOperation)
+            if operation.num_want:
+                peers = compact_endpoint(operation.peer)
+        interval = rules.interval(self._policy, self._draw()) if self._jittered else self._interval
+        return encode_announce_response(question.data[8:16], interval, result.leechers, result.seeders, peers)
+
+    def _refuse_unproven(self, turn: Turn, data: bytes, source: bytes, now: float) -> bytes | None:
+        if len(data) < _BAD_ID_BYTES or not self._refused.is_news(source, now):
+            self._counters.dropped[BAD_CONNECTION_ID] += 1
             return None
-        self._counters.refused[reason] += 1
-        return reply
-
-
-def _packed(host: str) -> bytes:
-    """The packed address of a socket's host: 4 bytes, also for an IPv4-mapped one, or 16; a zone is cut off."""
-    if ":" not in host:
-        return inet_pton(AF_INET, host)
-    packed = inet_pton(AF_INET6, host.partition("%")[0])
-    return packed[12:] if packed.startswith(rules.MAPPED_PREFIX) else packed
+        return self.refuse(turn, data, source, BAD_CONNECTION_ID)

@@ -1,93 +1,97 @@
-"""From requests to store operations and back: at once for a store in this process, in batches for one that is not.
+"""From the questions of a turn to store operations and back: at once for a store in this process, in batches for one
+that is not.
 
-Both executors have `submit(request) -> bool`, false when there is no room. Whatever happens to an operation, its
-request is answered exactly once, from its result or from the error in its place.
+Both executors have `submit(turn, asker)`. What is answered at once is among the turn's replies when it returns; the
+rest comes later, by `asker.answer`. Whatever happens to an operation, its question is answered exactly once, from its
+result or from the error in its place, or it is dropped and counted because the queue is full.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from time import monotonic_ns
-from typing import Any, Protocol
+from typing import Protocol, final
 
 from udptracker.core.counters import Counters
+from udptracker.core.reasons import QUEUE_FULL
 from udptracker.core.swarm import Operation, Result, StoreError, StoreUnavailable
-from udptracker.core.tracker import Pending
+from udptracker.core.tracker import Tracker, Turn
 from udptracker.storage.base import ImmediateStore, PeerStore
 
 log = logging.getLogger(__name__)
 
 
-class ReplyTo(Protocol):
-    """Whoever brought a request: an endpoint."""
+class Asker(Protocol):
+    """Whoever brought a turn: an endpoint."""
 
-    def reply(self, data: bytes, addr: tuple[Any, ...], arrived: int) -> None:
-        """Send an answer to where the request came from."""
-
-
-Request = tuple[Pending, ReplyTo, tuple[Any, ...], int]
-"""What to ask the store, who brought it, from where, and when (monotonic nanoseconds)."""
-
-Respond = Callable[[Pending, Result | StoreError], bytes]
-"""From a question and what the store said to the reply: `Tracker.respond`."""
+    def answer(self, turn: Turn) -> None:
+        """Send the replies of a turn to where its requests came from."""
 
 
 class Executor(Protocol):
-    """What an endpoint submits requests to."""
+    """What an endpoint submits turns to."""
 
-    def submit(self, request: Request) -> bool:
-        """Take a request; false when there is no room for it."""
+    def submit(self, turn: Turn, asker: Asker) -> None:
+        """Take the questions out of a turn, and answer them by and by."""
 
     async def drain(self) -> None:
         """Return when everything accepted has been answered."""
 
 
+@final
 class Direct:
-    """Executes each request where it stands, on a store in this process."""
+    """Executes each question where it stands, on a store in this process."""
 
-    def __init__(self, store: ImmediateStore, respond: Respond, counters: Counters) -> None:
-        self._apply = store.apply
-        self._respond = respond
+    def __init__(self, store: ImmediateStore, tracker: Tracker, counters: Counters) -> None:
+        self._store = store
+        self._tracker = tracker
         self._counters = counters
 
-    def submit(self, request: Request) -> bool:
-        """Executes and answers before it returns; there is always room."""
-        pending, asker, addr, arrived = request
-        result: Result | StoreError
-        try:
-            result = self._apply(pending.operation)
-        except StoreError as error:
-            self._counters.store_errors[type(error).__name__] += 1
-            result = error
-        asker.reply(self._respond(pending, result), addr, arrived)
-        return True
+    def submit(self, turn: Turn, asker: Asker) -> None:
+        """All replies are in the turn when it returns; there is always room."""
+        store, tracker = self._store, self._tracker
+        store.begin()
+        for question in turn.questions:
+            result: Result | StoreError
+            try:
+                result = store.apply(question.operation)
+            except StoreError as error:
+                self._counters.store_errors[type(error).__name__] += 1
+                result = error
+            except Exception as error:  # a bug in a store costs one answer
+                turn.faults.append(error)
+                result = StoreError(type(error).__name__)
+            tracker.respond(question, result, turn)
+        turn.questions = []
 
     async def drain(self) -> None:
         """Nothing is ever held back."""
 
 
+@final
 class Batcher:
-    """Gathers what one turn of the event loop brought into one batch; several batches may be in flight.
+    """Gathers the turns that come while it waits into one batch; several batches may be in flight.
 
-    Once `max_in_flight` batches are, requests wait and the next batch is larger, which is cheaper per request: that
-    is how a busy node catches up.
+    Once `max_in_flight` batches are, turns wait and the next batch is larger, which is cheaper per request: that is
+    how a busy node catches up.
 
     Args:
         store: executes the batches.
-        respond: makes the replies.
+        tracker: makes the replies.
         counters: batch sizes, latency and errors are counted here.
-        max_pending: requests waiting or in flight, beyond which `submit` refuses.
-        max_batch: the most requests in a batch.
+        max_pending: questions waiting or in flight, beyond which the newest are dropped.
+        max_batch: questions in a batch, beyond which it takes no further turn.
         max_in_flight: the most batches on their way at once.
-        enough: requests that make a batch worth sending while another is on its way.
+        enough: questions that make a batch worth sending while another is on its way.
     """
 
     def __init__(
         self,
         store: PeerStore,
-        respond: Respond,
+        tracker: Tracker,
         counters: Counters,
         *,
         max_pending: int = 16_384,
@@ -96,28 +100,33 @@ class Batcher:
         enough: int = 32,
     ) -> None:
         self._store = store
-        self._respond = respond
+        self._tracker = tracker
         self._counters = counters
-        self._max_pending = max_pending
+        self.max_pending = max_pending
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         self._enough = enough
-        self._waiting: list[Request] = []
+        self._waiting: deque[tuple[Turn, Asker]] = deque()
+        self._waiting_count = 0
         self._in_flight: set[asyncio.Task[None]] = set()
         self._pending = 0
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
-        counters.gauges["queue_depth"] = lambda: self._pending
+        counters.gauges["queue_depth"] = self._depth
 
-    def submit(self, request: Request) -> bool:
-        if self._pending >= self._max_pending:
-            return False
-        self._pending += 1
-        self._waiting.append(request)
-        if not self._scheduled and self._may_go():
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
-        return True
+    def submit(self, turn: Turn, asker: Asker) -> None:
+        count = len(turn.questions)
+        room = self.max_pending - self._pending
+        if count > room:
+            self._counters.dropped[QUEUE_FULL] += count - room
+            count = room
+        if count <= 0:
+            turn.questions = []
+            return
+        self._pending += count
+        self._waiting_count += count
+        self._waiting.append((turn.take_questions(count), asker))
+        self._schedule()
 
     async def drain(self) -> None:
         while self._pending:
@@ -126,36 +135,51 @@ class Batcher:
             else:
                 await asyncio.sleep(0)
 
+    def _depth(self) -> int:
+        return self._pending
+
     def _may_go(self) -> bool:
         """Whether a batch is worth its cost now: alone on the way, or large enough and not too many are."""
         in_flight = len(self._in_flight)
-        return not in_flight or (in_flight < self._max_in_flight and len(self._waiting) >= self._enough)
+        return not in_flight or (in_flight < self._max_in_flight and self._waiting_count >= self._enough)
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._waiting and self._may_go():
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
         while self._waiting and self._may_go():
-            batch = self._waiting[: self._max_batch]
-            del self._waiting[: self._max_batch]
-            task = self._loop.create_task(self._run(batch))
+            batch: list[tuple[Turn, Asker]] = []
+            count = 0
+            while self._waiting and count < self._max_batch:
+                turn, asker = self._waiting.popleft()
+                batch.append((turn, asker))
+                count += len(turn.questions)
+            self._waiting_count -= count
+            task = self._loop.create_task(self._run(batch, count))
             self._in_flight.add(task)
             task.add_done_callback(self._landed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
-        if self._waiting and not self._scheduled and self._may_go():
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        self._schedule()
 
-    async def _run(self, batch: list[Request]) -> None:
-        counters = self._counters
+    async def _run(self, batch: list[tuple[Turn, Asker]], count: int) -> None:
+        counters, tracker = self._counters, self._tracker
         started = monotonic_ns()
-        counters.batch_sizes.add(len(batch))
-        results = await self._execute([request[0].operation for request in batch])
+        counters.batch_sizes.add(count)
+        results = await self._execute([question.operation for turn, _ in batch for question in turn.questions])
         counters.store_latency.add((monotonic_ns() - started) // 1000)
-        self._pending -= len(batch)
-        respond = self._respond
-        for (pending, asker, addr, arrived), result in zip(batch, results, strict=True):
-            asker.reply(respond(pending, result), addr, arrived)
+        self._pending -= count
+        at = 0
+        for turn, asker in batch:
+            for question in turn.questions:
+                tracker.respond(question, results[at], turn)
+                at += 1
+            turn.questions = []
+            asker.answer(turn)
 
     async def _execute(self, operations: list[Operation]) -> Sequence[Result | StoreError]:
         try:

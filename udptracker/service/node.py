@@ -19,9 +19,10 @@ from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
 from udptracker.core.swarm import FAMILIES, ScrapeOperation, StoreUnavailable
 from udptracker.core.tracker import Tracker
-from udptracker.net.endpoint import DatagramSocket, UdpEndpoint, listen
+from udptracker.net.endpoint import TurnTransport, UdpEndpoint
 from udptracker.net.sockets import since_boot
 from udptracker.observe import process
+from udptracker.observe.logs import refusals
 from udptracker.service.batcher import Batcher, Direct, Executor
 from udptracker.service.chores import Chores
 from udptracker.service.lag import watch_lag
@@ -64,12 +65,12 @@ class Node:
             return_own_peer_when_alone=udp.return_own_peer_when_alone,
         )
         ids = ConnectionIds(keys, udp.connection_id_lifetime, udp.max_clock_skew)
-        self._tracker = Tracker(ids, policy, random.random, self.counters)
+        self._tracker = Tracker(ids, policy, random.random, self.counters, refusals(settings.log_peers))
         self._executor: Executor
         if isinstance(self.store, ImmediateStore):
-            self._executor = Direct(self.store, self._tracker.respond, self.counters)
+            self._executor = Direct(self.store, self._tracker, self.counters)
         else:
-            self._executor = Batcher(self.store, self._tracker.respond, self.counters, max_pending=udp.max_pending)
+            self._executor = Batcher(self.store, self._tracker, self.counters, max_pending=udp.max_pending)
         config = settings.storage.config
         self._reaper = Reaper(self.store, self.counters, lifetime=config.peer_lifetime) if reaps else None
         self._reap_interval = config.gc_interval
@@ -77,7 +78,7 @@ class Node:
         self._status_swarms = settings.status_swarms
         self._sockets = sockets
         self._read_pace = udp.read_pace
-        self._transports: list[DatagramSocket] = []
+        self._transports: list[TurnTransport] = []
         self._serving = False
         self._chores = Chores(self.counters)
 
@@ -90,8 +91,8 @@ class Node:
         gc.freeze()
         gc.set_threshold(*_COLLECT)
         for sock in self._sockets:
-            endpoint = UdpEndpoint(self._tracker, self._executor.submit, self.counters, time.time)
-            self._transports.append(listen(loop, sock, endpoint, self._read_pace))
+            endpoint = UdpEndpoint(self._tracker, self._executor, self.counters, time.time)
+            self._transports.append(TurnTransport(loop, sock, endpoint, self._read_pace))
         self._chores.start("totals", self._report_interval, self._watch_totals, at_once=True)
         self._chores.start("beat", _BEAT_SECONDS, self._beat)
         self._chores.start("lag", 0.0, partial(watch_lag, self.counters), at_once=True)

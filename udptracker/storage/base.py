@@ -4,9 +4,9 @@
 stand. IPv4 and IPv6 swarms never mix. An absent swarm is zeros and no peers, not an error. Stopped removes the peer
 from both roles and is answered with no peers. A peer is in one role at a time: whoever announces as a seeder leaves
 the leechers, and the other way round. A `completed` of a peer that was a leecher until then, with nothing left,
-counts one download. Peers in an answer are a uniformly random sample, without the announcer, no endpoint twice. A
-seeder is given leechers; a leecher is given seeders first, then leechers up to what it asked for. Counts include
-the announcer.
+counts one download, and then no other of that peer until it has stopped or expired. Peers in an answer are a
+uniformly random sample, without the announcer, no endpoint twice. A seeder is given leechers; a leecher is given
+seeders first, then leechers up to what it asked for. Counts include the announcer.
 
 `reap(cutoff)` can be cut off at any point and run again, and never removes a peer that announced after the cutoff,
 however the two interleave.
@@ -95,6 +95,10 @@ class ImmediateStore(PeerStore):
     immediate = True
 
     @abstractmethod
+    def begin(self) -> None:
+        """Read the clock: all that is applied from now on, until the next call, happens now."""
+
+    @abstractmethod
     def apply(self, operation: Operation) -> Result:
         """The result of one operation, at once.
 
@@ -110,6 +114,7 @@ class ImmediateStore(PeerStore):
 
     async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
         results: list[Result | StoreError] = []
+        self.begin()
         for operation in batch:
             try:
                 results.append(self.apply(operation))

@@ -6,10 +6,13 @@ offset, whatever the size of the swarm. The place of a peer is found by a look t
 as most are, and by a dictionary once it is long.
 
 A peer is its endpoint here: a client that restarts with a new peer id replaces itself, and an answer cannot hold an
-endpoint twice. Ages are kept as 32-bit seconds since the store was made.
+endpoint twice. Ages are kept as 31-bit seconds since the store was made; the last bit of that word tells whether the
+peer's download was counted, so that one that completes again and again counts once until it has stopped.
 
 Swarms are spread over 256 dictionaries by the first byte of the info hash: none grows so large that its resizing
-or the copy of its keys for the reaper would be felt.
+or the copy of its keys for the reaper would be felt. The downloads of a swarm that has lost its last peer are kept for
+`DOWNLOADS_KEPT_SECONDS`, and of at most `MOST_DOWNLOADS_KEPT` such swarms a family, those that were left first going
+first.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import asyncio
 import time
 from array import array
 from collections.abc import Callable
-from typing import Final
+from typing import Final, final
 
 from udptracker.core.swarm import (
     FAMILIES,
@@ -27,11 +30,15 @@ from udptracker.core.swarm import (
     Operation,
     Result,
     Role,
+    ScrapeResult,
     Totals,
     compact_endpoint,
 )
-from udptracker.core.wire import COMPACT_BYTES, Event, SwarmStats
+from udptracker.core.wire import COMPACT_BYTES, Event
 from udptracker.storage.base import ImmediateStore, ReapReport
+
+DOWNLOADS_KEPT_SECONDS: Final = 7 * 86_400
+MOST_DOWNLOADS_KEPT: Final = 100_000
 
 _REAP_SLICE: Final = 2_000
 """Peers looked at between two pauses: about 1 ms, and the bound on what a request waits for the reaper."""
@@ -39,13 +46,13 @@ _SHORT: Final = 16
 _LONG: Final = 32
 """Peers down to which a list loses its dictionary, and beyond which it gets one: 300 bytes and three cache misses."""
 _SECOND: Final = 1_000_000_000
-_SEEDER, _STOPPED, _COMPLETED = Role.SEEDER, Event.STOPPED, Event.COMPLETED
-
-_new_tuple = tuple.__new__
+_COUNTED: Final = 1
 
 
+@final
 class _Peers:
-    """The peers of one role in one swarm, in random order, with the second each was last heard of.
+    """The peers of one role in one swarm, in random order, with the word each was last heard of by: twice the second,
+    and `_COUNTED` if its download was counted.
 
     `order` holds the compact endpoints, `width` bytes each, one after the other: a slice of it is an answer, and
     lies in a few cache lines however large the swarm is. `places` is None while `order` is short.
@@ -69,21 +76,21 @@ class _Peers:
             at = order.find(endpoint, at + 1)
         return at // width
 
-    def add(self, endpoint: bytes, second: int, draw: Callable[[], float]) -> int:
+    def add(self, endpoint: bytes, word: int, draw: Callable[[], float]) -> int:
         """A newcomer, at a uniformly random place, which is returned."""
         order, heard, places = self.order, self.heard, self.places
         last = len(heard)
         at = int(draw() * (last + 1))
         if at == last:
             order += endpoint
-            heard.append(second)
+            heard.append(word)
         else:
             begin = at * self.width
             moved = bytes(order[begin : begin + self.width])
             order += moved
             heard.append(heard[at])
             order[begin : begin + self.width] = endpoint
-            heard[at] = second
+            heard[at] = word
             if places is not None:
                 places[moved] = last
         if places is not None:
@@ -93,52 +100,51 @@ class _Peers:
             self.places = {bytes(order[nth * width : (nth + 1) * width]): nth for nth in range(last + 1)}
         return at
 
-    def remove(self, at: int) -> None:
-        """The peer at a place; the last one takes it."""
+    def remove(self, at: int) -> int:
+        """The peer at a place, whose word is returned; the last one takes the place."""
         order, width, places = self.order, self.width, self.places
         last = bytes(order[-width:])
-        second = self.heard.pop()
+        removed = self.heard[at]
+        word = self.heard.pop()
         begin = at * width
         if places is not None:
             del places[bytes(order[begin : begin + width])]
         if at < len(self.heard):
             order[begin : begin + width] = last
-            self.heard[at] = second
+            self.heard[at] = word
             if places is not None:
                 places[last] = at
         del order[-width:]
         if places is not None and len(self.heard) <= _SHORT:
             self.places = None
+        return removed
 
     def remove_stale(self, start: int, stop: int, second: int) -> int:
         """Remove those of the places from `start` to `stop` that were last heard of at `second` or before."""
-        heard = self.heard
-        if min(heard[start:stop], default=second + 1) > second:
+        heard, newest = self.heard, 2 * second + _COUNTED
+        if min(heard[start:stop], default=newest + 1) > newest:
             return 0
         removed = 0
         for at in range(min(stop, len(heard)) - 1, start - 1, -1):
-            if heard[at] <= second:
+            if heard[at] <= newest:
                 self.remove(at)
                 removed += 1
         return removed
 
-    def discard(self, endpoint: bytes) -> bool:
-        """Remove a peer; whether it was there."""
+    def discard(self, endpoint: bytes) -> int:
+        """Remove a peer; the word it was last heard of by, -1 if it is not there."""
         at = self.find(endpoint)
-        if at < 0:
-            return False
-        self.remove(at)
-        return True
+        return -1 if at < 0 else self.remove(at)
 
-    def sample(self, count: int, draw: Callable[[], float]) -> bytearray:
+    def sample(self, count: int, draw: Callable[[], float]) -> bytes:
         """`count` peers, or all there are: the slice from a random place on, around the end."""
         size = len(self.heard)
         if count >= size:
-            return self.order
+            return bytes(self.order)
         start = int(draw() * size)
         return self._slice(start, start + count, size, size)
 
-    def sample_without(self, skip: int, count: int, draw: Callable[[], float]) -> bytearray:
+    def sample_without(self, skip: int, count: int, draw: Callable[[], float]) -> bytes:
         """`count` peers but the one at place `skip`, or all others: a slice of the list with that one cut out of it."""
         others = len(self.heard) - 1
         if count >= others:
@@ -146,30 +152,86 @@ class _Peers:
         start = int(draw() * others)
         return self._slice(start, start + count, others, skip)
 
-    def _slice(self, start: int, stop: int, size: int, skip: int) -> bytearray:
+    def _slice(self, start: int, stop: int, size: int, skip: int) -> bytes:
         if stop > size:
             return self._cut(start, size, skip) + self._cut(0, stop - size, skip)
         return self._cut(start, stop, skip)
 
-    def _cut(self, start: int, stop: int, skip: int) -> bytearray:
+    def _cut(self, start: int, stop: int, skip: int) -> bytes:
         order, width = self.order, self.width
         if stop <= skip:
-            return order[start * width : stop * width]
+            return bytes(order[start * width : stop * width])
         if start >= skip:
-            return order[(start + 1) * width : (stop + 1) * width]
-        return order[start * width : skip * width] + order[(skip + 1) * width : (stop + 1) * width]
+            return bytes(order[(start + 1) * width : (stop + 1) * width])
+        return bytes(order[start * width : skip * width] + order[(skip + 1) * width : (stop + 1) * width])
 
 
+@final
 class _Swarm:
     """One info hash in one family. A role without peers is None: most swarms have but one, and it costs 250 bytes."""
 
-    __slots__ = ("leechers", "seeders")
+    __slots__ = ("downloads", "leechers", "seeders")
 
-    def __init__(self) -> None:
+    def __init__(self, downloads: int) -> None:
         self.seeders: _Peers | None = None
         self.leechers: _Peers | None = None
+        self.downloads = downloads
 
 
+@final
+class _Family:
+    """The swarms of one IP family, spread over `shards`, with the sums over all of them, and what is kept of those that
+    have lost their peers: (downloads, the second it was left) by info hash."""
+
+    __slots__ = ("kept", "leechers", "seeders", "shards", "width")
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.shards: list[dict[bytes, _Swarm]] = [{} for _ in range(256)]
+        self.kept: dict[bytes, tuple[int, int]] = {}
+        self.seeders = 0
+        self.leechers = 0
+
+    def count(self, role: Role, change: int) -> None:
+        """Add to the peers of a role."""
+        if role is Role.SEEDER:
+            self.seeders += change
+        else:
+            self.leechers += change
+
+    def found(self, info_hash: bytes) -> _Swarm:
+        """A new swarm, with the downloads that are known of it."""
+        downloads, _ = self.kept.pop(info_hash, (0, 0)) if self.kept else (0, 0)
+        swarm = _Swarm(downloads)
+        self.shards[info_hash[0]][info_hash] = swarm
+        return swarm
+
+    def forget_if_empty(self, info_hash: bytes, swarm: _Swarm, second: int) -> bool:
+        """Drop a role without peers, and the swarm without roles; whether the swarm is gone."""
+        if swarm.seeders is not None and not swarm.seeders.heard:
+            swarm.seeders = None
+        if swarm.leechers is not None and not swarm.leechers.heard:
+            swarm.leechers = None
+        shard = self.shards[info_hash[0]]
+        if swarm.seeders is not None or swarm.leechers is not None or shard.get(info_hash) is not swarm:
+            return False
+        del shard[info_hash]
+        if swarm.downloads:
+            if len(self.kept) >= MOST_DOWNLOADS_KEPT:
+                del self.kept[next(iter(self.kept))]
+            self.kept[info_hash] = (swarm.downloads, second)
+        return True
+
+    def forget_kept(self, second: int) -> None:
+        """Let go of the downloads of swarms that were left at `second` or before: those that come first."""
+        while self.kept:
+            info_hash = next(iter(self.kept))
+            if self.kept[info_hash][1] > second:
+                break
+            del self.kept[info_hash]
+
+
+@final
 class MemoryStore(ImmediateStore):
     """The `PeerStore` on memory.
 
@@ -182,42 +244,55 @@ class MemoryStore(ImmediateStore):
         self._draw = draw
         self._clock = clock
         self._epoch = clock() - _SECOND
-        self._shards: dict[int, tuple[dict[bytes, _Swarm], ...]] = {
-            family: tuple({} for _ in range(256)) for family in FAMILIES
-        }
-        self._downloads: dict[int, dict[bytes, int]] = {family: {} for family in FAMILIES}
-        self._seeders = dict.fromkeys(FAMILIES, 0)
-        self._leechers = dict.fromkeys(FAMILIES, 0)
+        self._families: dict[int, _Family] = {family: _Family(COMPACT_BYTES[family]) for family in FAMILIES}
+        self._second = 1
 
     def now(self) -> int:
         return self._clock()
 
     async def close(self) -> None:
         """Let go of the peers in slices: to free a million at once would be felt."""
-        for shards in self._shards.values():
-            for shard in shards:
+        for family in self._families.values():
+            for shard in family.shards:
                 shard.clear()
                 await asyncio.sleep(0)
+
+    def begin(self) -> None:
+        self._second = (self._clock() - self._epoch) // _SECOND
 
     def apply(self, operation: Operation) -> Result:
         if isinstance(operation, AnnounceOperation):
             return self._announce(operation)
-        family, info_hashes = operation
-        return [self._stats(family, info_hash) for info_hash in info_hashes]
+        family = self._families[operation.family]
+        shards = family.shards
+        counts: list[int] = []
+        for info_hash in operation.info_hashes:
+            swarm = shards[info_hash[0]].get(info_hash)
+            if swarm is None:
+                downloads = family.kept[info_hash][0] if info_hash in family.kept else 0
+                counts += (0, downloads, 0)
+            else:
+                seeders, leechers = swarm.seeders, swarm.leechers
+                counts.append(0 if seeders is None else len(seeders.heard))
+                counts.append(swarm.downloads)
+                counts.append(0 if leechers is None else len(leechers.heard))
+        return ScrapeResult(counts)
 
     async def totals(self) -> dict[int, Totals]:
         return {
-            family: Totals(sum(map(len, shards)), self._seeders[family], self._leechers[family])
-            for family, shards in self._shards.items()
+            number: Totals(sum(map(len, family.shards)), family.seeders, family.leechers)
+            for number, family in self._families.items()
         }
 
     async def reap(self, cutoff: int) -> ReapReport:
         """See `PeerStore`. A stale peer that a newcomer moves behind the walk is left to the next run."""
         started = time.monotonic()
         second = (cutoff - self._epoch) // _SECOND
+        self.begin()
         removed = swarms = looked = 0
-        for family, shards in self._shards.items():
-            for shard in shards:
+        for family in self._families.values():
+            family.forget_kept(self._second - DOWNLOADS_KEPT_SECONDS)
+            for shard in family.shards:
                 for info_hash in list(shard):
                     swarm = shard.get(info_hash)
                     if swarm is None:
@@ -229,102 +304,83 @@ class MemoryStore(ImmediateStore):
                         while stop > 0:
                             start = max(stop - _REAP_SLICE, 0)
                             gone = peers.remove_stale(start, stop, second)
-                            self._count(family, role, -gone)
+                            family.count(role, -gone)
                             removed += gone
                             looked += stop - start + 1
                             if looked >= _REAP_SLICE:
                                 looked = 0
                                 await asyncio.sleep(0)
                             stop = min(start, len(peers.heard))
-                    swarms += self._forget_if_empty(shard, info_hash, swarm)
+                    swarms += family.forget_if_empty(info_hash, swarm, self._second)
         return ReapReport(True, removed, 0, swarms, time.monotonic() - started)
 
     def _announce(self, operation: AnnounceOperation) -> AnnounceResult:
-        family, info_hash, peer, role, event, num_want = operation
-        endpoint = compact_endpoint(peer)
-        shard = self._shards[family][info_hash[0]]
-        swarm = shard.get(info_hash)
-        if event is _STOPPED:
-            return self._stop(shard, swarm, family, info_hash, endpoint)
+        family = self._families[operation.family]
+        info_hash = operation.info_hash
+        endpoint = compact_endpoint(operation.peer)
+        swarm = family.shards[info_hash[0]].get(info_hash)
+        if operation.event is Event.STOPPED:
+            return self._stop(family, swarm, info_hash, endpoint)
         if swarm is None:
-            swarm = shard[info_hash] = _Swarm()
-        seeding = role is _SEEDER
-        seeders, leechers = swarm.seeders, swarm.leechers
-        mine, others = (seeders, leechers) if seeding else (leechers, seeders)
-        second = (self._clock() - self._epoch) // _SECOND
-        if mine is not None:
-            at = mine.find(endpoint)
-        else:
-            mine, at = _Peers(COMPACT_BYTES[family]), -1
+            swarm = family.found(info_hash)
+        seeding = operation.role is Role.SEEDER
+        mine = swarm.seeders if seeding else swarm.leechers
+        if mine is None:
+            mine = _Peers(family.width)
             if seeding:
-                swarm.seeders = seeders = mine
+                swarm.seeders = mine
             else:
-                swarm.leechers = leechers = mine
-        if at >= 0:
-            mine.heard[at] = second
+                swarm.leechers = mine
+            at = -1
         else:
-            at = mine.add(endpoint, second, self._draw)
-            self._count(family, role, 1)
-            if others is not None and others.discard(endpoint):
-                self._count(family, Role.LEECHER if seeding else Role.SEEDER, -1)
-                if seeding and event is _COMPLETED:
-                    downloads = self._downloads[family]
-                    downloads[info_hash] = downloads.get(info_hash, 0) + 1
-        chosen: bytes | bytearray = b""
-        if seeding:
-            if leechers is not None and num_want:
-                chosen = leechers.sample(num_want, self._draw)
-        elif num_want:
+            at = mine.find(endpoint)
+        word = 2 * self._second
+        if at >= 0:
+            mine.heard[at] = word | (mine.heard[at] & _COUNTED)
+        else:
+            at = self._arrive(family, swarm, operation, mine, endpoint, word)
+        seeders, leechers = swarm.seeders, swarm.leechers
+        want = operation.num_want
+        peers: bytes = b""
+        if want and seeding:
+            if leechers is not None:
+                peers = leechers.sample(want, self._draw)
+        elif want:
             if seeders is not None:
-                chosen = seeders.sample(num_want, self._draw)
-            room = num_want - len(chosen) // mine.width
-            if room > 0:
-                chosen = chosen + mine.sample_without(at, room, self._draw)
-        return _new_tuple(
-            AnnounceResult,
-            (
-                0 if seeders is None else len(seeders.heard),
-                0 if leechers is None else len(leechers.heard),
-                bytes(chosen),
-            ),
+                peers = seeders.sample(want, self._draw)
+                want -= len(peers) // family.width
+            if want > 0:
+                others = mine.sample_without(at, want, self._draw)
+                peers = peers + others if peers else others
+        return AnnounceResult(
+            0 if seeders is None else len(seeders.heard), 0 if leechers is None else len(leechers.heard), peers
         )
 
-    def _stop(
-        self, shard: dict[bytes, _Swarm], swarm: _Swarm | None, family: int, info_hash: bytes, endpoint: bytes
-    ) -> AnnounceResult:
+    def _arrive(
+        self, family: _Family, swarm: _Swarm, operation: AnnounceOperation, mine: _Peers, endpoint: bytes, word: int
+    ) -> int:
+        """A peer that is new in its role: it leaves the other one, and may have completed a download. Its place."""
+        seeding = operation.role is Role.SEEDER
+        others = swarm.leechers if seeding else swarm.seeders
+        family.count(operation.role, 1)
+        if others is not None:
+            before = others.discard(endpoint)
+            if before >= 0:
+                family.count(Role.LEECHER if seeding else Role.SEEDER, -1)
+                word |= before & _COUNTED
+                if seeding and operation.event is Event.COMPLETED and not word & _COUNTED:
+                    word |= _COUNTED
+                    swarm.downloads += 1
+        return mine.add(endpoint, word, self._draw)
+
+    def _stop(self, family: _Family, swarm: _Swarm | None, info_hash: bytes, endpoint: bytes) -> AnnounceResult:
         if swarm is None:
             return AnnounceResult(0, 0, b"")
         for role, peers in ((Role.SEEDER, swarm.seeders), (Role.LEECHER, swarm.leechers)):
-            if peers is not None and peers.discard(endpoint):
-                self._count(family, role, -1)
-        self._forget_if_empty(shard, info_hash, swarm)
-        return AnnounceResult(*_sizes(swarm), b"")
-
-    def _stats(self, family: int, info_hash: bytes) -> SwarmStats:
-        swarm = self._shards[family][info_hash[0]].get(info_hash)
-        seeders, leechers = (0, 0) if swarm is None else _sizes(swarm)
-        downloads = self._downloads[family].get(info_hash, 0)
-        return _new_tuple(SwarmStats, (seeders, downloads, leechers))
-
-    def _count(self, family: int, role: Role, change: int) -> None:
-        totals = self._seeders if role is _SEEDER else self._leechers
-        totals[family] += change
-
-    def _forget_if_empty(self, shard: dict[bytes, _Swarm], info_hash: bytes, swarm: _Swarm) -> bool:
-        """Drop a role without peers, and the swarm without roles; whether the swarm is gone."""
-        if swarm.seeders is not None and not swarm.seeders.heard:
-            swarm.seeders = None
-        if swarm.leechers is not None and not swarm.leechers.heard:
-            swarm.leechers = None
-        if swarm.seeders is None and swarm.leechers is None and shard.get(info_hash) is swarm:
-            del shard[info_hash]
-            return True
-        return False
-
-
-def _sizes(swarm: _Swarm) -> tuple[int, int]:
-    """(seeders, leechers)."""
-    return (
-        0 if swarm.seeders is None else len(swarm.seeders.heard),
-        0 if swarm.leechers is None else len(swarm.leechers.heard),
-    )
+            if peers is not None and peers.discard(endpoint) >= 0:
+                family.count(role, -1)
+        family.forget_if_empty(info_hash, swarm, self._second)
+        seeders, leechers = swarm.seeders, swarm.leechers
+        return AnnounceResult(
+            0 if seeders is None else len(seeders.heard), 0 if leechers is None else len(leechers.heard), b""
+        )

@@ -27,7 +27,7 @@ from tests.storage.contract import (
 )
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, recount, redis_store
-from udptracker.core.swarm import IPV4, AnnounceResult, ScrapeOperation, StoreError, StoreUnavailable
+from udptracker.core.swarm import IPV4, AnnounceResult, ScrapeOperation, ScrapeResult, StoreError, StoreUnavailable
 from udptracker.core.wire import SwarmStats
 from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS
 from udptracker.storage.redis.store import RedisStore
@@ -140,7 +140,9 @@ class TestFailures:
         )
         assert [isinstance(result, StoreError) for result in results] == [False, True, False, True, False]
         assert not any(isinstance(result, StoreUnavailable) for result in results)
-        assert results[4] == [SwarmStats(1, 0, 0)]
+        scraped = results[4]
+        assert isinstance(scraped, ScrapeResult)
+        assert scraped.counts == [1, 0, 0]
 
     async def test_a_broken_download_count_is_zero(self, store: RedisStore, client: redis.Redis) -> None:
         client.hset("udptracker_downloads_IPv4_0000", hash_of(1), "many")

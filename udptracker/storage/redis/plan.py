@@ -11,7 +11,6 @@ from typing import Any, Final, final
 from hiredis import ReplyError
 
 from udptracker.core.swarm import FAMILIES, AnnounceOperation, Role, ScrapeOperation, StoreError
-from udptracker.core.wire import SwarmStats
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
 from udptracker.storage.redis.errors import store_error
@@ -239,7 +238,7 @@ class ScrapePlan(Piece):
             )
         super().__init__(b"", b"", len(self.segments))
         self.announce = announce
-        self.rows: list[SwarmStats] = []
+        self.counts: list[int] = []
         self.error: StoreError | None = None
         self.misfits = 0
 
@@ -253,7 +252,7 @@ class ScrapePlan(Piece):
         while at < end:
             downloads = replies[at + 1]
             count = 0 if downloads is None else self._fitting(downloads)
-            self.rows.append(SwarmStats(replies[at], count, replies[at + 2]))
+            self.counts += (replies[at], count, replies[at + 2])
             at += 3
         return end
 

@@ -173,6 +173,7 @@ class StandbyStore(PeerStore):
         assert stand_in is not None
         results: list[Result | StoreError] = []
         self._moment = self._steady()
+        stand_in.begin()
         for operation in batch:
             if isinstance(operation, AnnounceOperation) and not self._journal.hear(operation, heard):
                 self._counters.replay_dropped += 1
@@ -199,11 +200,10 @@ class StandbyStore(PeerStore):
         """Put what was remembered into the stand-in, unless the journal knows better by then."""
         for part in self._recent.since(self._replayer.oldest()):
             for self._moment, announces in part:
+                stand_in.begin()
                 for announce in announces:
-                    family, info_hash, peer = announce.family, announce.info_hash, announce.peer
-                    if self._journal.find(family, info_hash, peer) is None:
-                        known = AnnounceOperation(family, info_hash, peer, announce.role, announce.event, 0)
-                        stand_in.apply(known)
+                    if self._journal.find(announce.family, announce.info_hash, announce.peer) is None:
+                        stand_in.apply(announce.wanting(0))
             await asyncio.sleep(0)
             if self._stand_in is not stand_in:
                 return
