@@ -351,9 +351,9 @@ class TestUnforeseenErrors:
         sent: list[Reply] = []
         endpoint = UdpEndpoint(served.tracker, served.executor, served.counters, lambda: nan)
         endpoint.connection_made(RecordingTransport(sent))
+        proven = announce(served.ids.issue(bytes((127, 0, 0, 1)), NOW))
         turn: list[Datagram] = [
-            (data, bytes((127, 0, 0, n)), ("127.0.0.1", n))
-            for n, data in enumerate((announce(bytes(8)), CONNECT, announce(bytes(8))))
+            (data, bytes((127, 0, 0, 1)), ("127.0.0.1", n)) for n, data in enumerate((proven, CONNECT, proven))
         ]
         endpoint.turn_received(turn)
         endpoint.turn_received([turn[1]])
