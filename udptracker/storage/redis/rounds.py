@@ -23,6 +23,7 @@ from udptracker.core.swarm import (
     Operation,
     Result,
     Role,
+    ScrapeResult,
     StoreError,
     compact_endpoint,
 )
@@ -274,7 +275,9 @@ class Batch:
                 self._context.registry.lost.add(self._context.announce(probe.announce).family)
         self._context.refuse_failed(self._stops)
         for scrape in self._scrapes:
-            self._context.results[scrape.announce] = scrape.rows if scrape.error is None else scrape.error
+            self._context.results[scrape.announce] = (
+                ScrapeResult(scrape.counts) if scrape.error is None else scrape.error
+            )
 
     def _note_changes(self, swarm: SwarmPlan) -> None:
         """Fields that were new or removed: what it means for the counters and the second round."""
