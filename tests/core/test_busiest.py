@@ -8,6 +8,9 @@ import tracemalloc
 import pytest
 
 from udptracker.core.busiest import BusiestSwarms, BusySwarm, busiest_of
+from udptracker.core.swarm import IPV4, AnnounceOperation, Role, ScrapeOperation
+from udptracker.core.tracker import Question
+from udptracker.core.wire import Event
 
 
 def swarm(number: int) -> bytes:
@@ -72,3 +75,13 @@ def test_workers_announces_add_up_and_their_peers_do_not() -> None:
     second = [BusySwarm("aa", 1.0, 7, 2), BusySwarm("cc", 9.0, 0, 0)]
     assert busiest_of([first, second], 2) == [BusySwarm("aa", 11.0, 7, 6), BusySwarm("cc", 9.0, 0, 0)]
     assert busiest_of([], 2) == []
+
+
+def test_of_a_turn_one_announce_counts_for_all_questions() -> None:
+    busiest = BusiestSwarms(lambda: 0.99, 0.0)
+    announced = AnnounceOperation(IPV4, bytes(20), bytes(26), Role.LEECHER, Event.NONE, 0)
+    asked = [Question(operation, b"", b"", None) for operation in (ScrapeOperation(IPV4, [bytes(20)]), announced)]
+    busiest.see(asked)
+    assert busiest.most(5, 60.0) == [(bytes(20), 2.0)]
+    busiest.see(asked[:1])
+    assert busiest.most(5, 60.0) == [(bytes(20), 2.0)]

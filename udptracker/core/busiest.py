@@ -7,10 +7,13 @@ and the one before, of a bounded number of swarms: when there are too many, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
 from operator import itemgetter
 from typing import Final, NamedTuple, final
+
+from udptracker.core.swarm import AnnounceOperation
+from udptracker.core.tracker import Question
 
 _MINUTE: Final = 60.0
 _MOST: Final = 1024
@@ -51,6 +54,12 @@ class BusiestSwarms:
         counts[info_hash] = counts.get(info_hash, 0) + announces
         if len(counts) > _MOST:
             self._counts = dict(sorted(counts.items(), key=itemgetter(1), reverse=True)[: _MOST // 2])
+
+    def see(self, questions: Sequence[Question]) -> None:
+        """Pick one of a turn's questions, and count it for all of them if it is an announce."""
+        operation = questions[self.pick(len(questions))].operation
+        if isinstance(operation, AnnounceOperation):
+            self.count(operation.info_hash, len(questions))
 
     def advance(self, now: float) -> None:
         """Let a new minute begin if one has passed; to be called every second or so."""

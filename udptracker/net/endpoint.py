@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, cast
 
 from udptracker.core import reasons
 from udptracker.core.counters import Counters
-from udptracker.core.tracker import Datagram, Reply, Tracker, Turn
+from udptracker.core.tracker import Datagram, Question, Reply, Tracker, Turn
 from udptracker.net.burst import make_burst, packed_source
 from udptracker.net.pace import Pace
 from udptracker.net.sockets import since_boot
@@ -54,13 +54,22 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         executor: answers what needs the store.
         counters: bytes, durations and drops are counted here.
         clock: Unix seconds.
+        watch: sees the questions of each turn, before they are answered.
     """
 
-    def __init__(self, tracker: Tracker, executor: Executor, counters: Counters, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        executor: Executor,
+        counters: Counters,
+        clock: Callable[[], float],
+        watch: Callable[[list[Question]], None] | None = None,
+    ) -> None:
         self._tracker = tracker
         self._executor = executor
         self._counters = counters
         self._clock = clock
+        self._watch = watch
         self._send: Send
         self._faults_unsaid = 0
         self._fault_said_at = -_FAULT_SECONDS
@@ -88,6 +97,8 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         turn = self._tracker.receive(datagrams, self._clock(), monotonic_ns())
         if turn.questions:
             try:
+                if self._watch is not None:
+                    self._watch(turn.questions)
                 self._executor.submit(turn, self)
             except Exception as error:  # whatever it is, the others of the turn are answered
                 counters.dropped[reasons.UNFORESEEN] += len(turn.questions)

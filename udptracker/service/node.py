@@ -17,7 +17,7 @@ from udptracker.core.busiest import BusiestSwarms, BusySwarm
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
-from udptracker.core.swarm import FAMILIES, ScrapeOperation, StoreUnavailable
+from udptracker.core.swarm import FAMILIES, ScrapeOperation, ScrapeResult, StoreUnavailable
 from udptracker.core.tracker import Tracker
 from udptracker.net.endpoint import TurnTransport, UdpEndpoint
 from udptracker.net.sockets import since_boot
@@ -90,8 +90,9 @@ class Node:
         # reference cycle, so only what is young is looked through, when there is enough of it.
         gc.freeze()
         gc.set_threshold(*_COLLECT)
+        watch = self._busiest.see if self._status_swarms else None
         for sock in self._sockets:
-            endpoint = UdpEndpoint(self._tracker, self._executor, self.counters, time.time)
+            endpoint = UdpEndpoint(self._tracker, self._executor, self.counters, time.time, watch)
             self._transports.append(TurnTransport(loop, sock, endpoint, self._read_pace))
         self._chores.start("totals", self._report_interval, self._watch_totals, at_once=True)
         self._chores.start("beat", _BEAT_SECONDS, self._beat)
@@ -147,8 +148,8 @@ class Node:
             return seeders, leechers
         with contextlib.suppress(StoreUnavailable):
             for result in await self.store.execute([ScrapeOperation(family, info_hashes) for family in FAMILIES]):
-                if isinstance(result, list):
-                    for place, swarm in enumerate(result):
+                if isinstance(result, ScrapeResult):
+                    for place, swarm in enumerate(result.rows()):
                         seeders[place] += swarm.seeders
                         leechers[place] += swarm.leechers
         return seeders, leechers
