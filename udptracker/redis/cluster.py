@@ -33,6 +33,7 @@ _KEPT_SECONDS: Final = 60.0
 """How long a node without slots stays connected once something was sent to it: it may be about to get some."""
 _ASKING: Final = pack("ASKING")
 _REDIRECTION: Final = re.compile(r"(MOVED|ASK) (\d+) (\S*):(\d+)")
+_PORTS: Final = 1 << 16
 _UNKNOWN_HOSTS: Final = (None, b"", b"?")
 
 Address = tuple[str, int]
@@ -53,7 +54,8 @@ class _Errand:
     def redirection(self) -> re.Match[str] | None:
         """What the first reply that names another node says."""
         for reply in self.replies if self.replies.failed else ():
-            if isinstance(reply, ReplyError) and (found := _REDIRECTION.match(str(reply))):
+            found = _REDIRECTION.match(str(reply)) if isinstance(reply, ReplyError) else None
+            if found and int(found[2]) < REDIS_CLUSTER_HASH_SLOTS and int(found[4]) < _PORTS:
                 return found
         return None
 
@@ -172,7 +174,7 @@ class Cluster(Topology):
         errand.address, errand.asking = address, word == "ASK"
         if errand.asking:
             self._used[address] = asyncio.get_running_loop().time()
-        elif int(slot) < len(self._owners):
+        else:
             self._owners[int(slot)] = address
             self._stale.set()
         await self._server(address).ready()
@@ -248,8 +250,8 @@ def _parse_map(ranges: Any, asked: Address) -> list[Address | None]:
             # Its address may be among what is told of it. Without one, it is where we asked.
             told = more[1] if len(more) > 1 else []
             host = dict(zip(told[::2], told[1::2], strict=True)).get(b"ip") or asked[0].encode()
-        if not 0 <= first <= last < len(owners):
-            raise ValueError(f"slots {first} to {last}")
+        if not (0 <= first <= last < len(owners) and 0 < int(port) < _PORTS):
+            raise ValueError(f"slots {first} to {last} on port {port}")
         owners[first : last + 1] = [(host.decode(), int(port))] * (last + 1 - first)
     return owners
 

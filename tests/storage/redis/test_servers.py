@@ -20,7 +20,7 @@ from tests.support.cluster import StoreCluster
 from tests.support.servers import StoreServer
 from tests.support.stores import ClockedRedisStore, redis_store, topology_of, until_connected
 from tests.support.waiting import PATIENCE, eventually
-from udptracker.core.swarm import IPV4, Role, StoreUnavailable
+from udptracker.core.swarm import IPV4, Role, StoreError, StoreUnavailable
 from udptracker.storage.base import PeerStore
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.replayable import Entry, Pool
@@ -202,3 +202,14 @@ def test_an_operator_is_told_and_the_log_is_not_flooded(store_servers: StoreServ
         client.execute_command("ACL", "SETUSER", "udptracker", "+hrandfield")
         eventually(lambda: daemon.get("/readyz")[0] == 200, "the store to be back")
         assert len(client.hkeys(f"IPv4_L_{(b'a' * 20).hex()}")) == 102
+
+
+async def test_words_about_one_swarm_are_said_once(valkey: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
+    with valkey.client() as client:
+        client.set(f"IPv4_S_{hash_of(1).hex()}", "broken")
+    with caplog.at_level(logging.WARNING):
+        async with redis_store(valkey.url) as store:
+            for _ in range(3):
+                results = await store.execute([announce(1, SEEDER, STARTED), announce(1, SEEDER, STARTED, info_hash=2)])
+                assert [isinstance(result, StoreError) for result in results] == [True, False]
+    assert len([record for record in caplog.records if "WRONGTYPE" in record.message]) == 1
