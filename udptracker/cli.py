@@ -75,7 +75,9 @@ def _register_serve(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _register_check(commands: Commands[argparse.ArgumentParser]) -> None:
     check = commands.add_parser("check", help="print the effective configuration, or every fault of a file")
-    check.add_argument("file", metavar="FILE", type=Path)
+    check.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", help="without one, the environment alone is looked at"
+    )
     check.set_defaults(run=_check)
 
 
@@ -130,7 +132,7 @@ def _check(arguments: argparse.Namespace) -> int:
         return _BAD_USAGE
     for warning in loaded.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    print(config.dump(loaded.settings), end="")
+    print(config.dump(loaded.settings, loaded.origins), end="")
     return 0
 
 

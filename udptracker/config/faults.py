@@ -73,6 +73,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"{near[0]!r}, or none" if near else f"one of {', '.join(known)}"
 
 
+def nearest_of(name: str, known: Sequence[str]) -> str | None:
+    """The name that was most likely meant, or None where none is close."""
+    near = difflib.get_close_matches(name, known, 1, 0.9)
+    return near[0] if near else None
+
+
 def _fault(detail: Any, model: type[Part], tree: Any, path: str) -> Fault:
     names = _path_in(tree, detail["loc"])
     dotted = ".".join((path, *names))

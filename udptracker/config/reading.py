@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from udptracker.config.environment import FromEnvironment
 from udptracker.config.faults import ConfigError, Fault, faults_of, nearest, shown
 from udptracker.config.settings import STORES, Part, Settings
 from udptracker.config.yaml import FILE, MOST_BYTES, read_yaml
@@ -29,11 +31,13 @@ _INTERVAL_HOOK: Final = "interval variation"
 P = TypeVar("P", bound=Part)
 
 
-class Loaded(NamedTuple):
-    """Settings, and what their author should know about them."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, what their author should know about them, and by key what said so: the file, a variable or a flag."""
 
     settings: Settings
     warnings: tuple[str, ...]
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Loaded:
@@ -70,17 +74,27 @@ def from_tree(
 
     Args:
         root: the root key, for the paths of faults and warnings.
-        overrides: values that stand in place of the file's, by their dotted path below the root.
+        environment: for `${NAME}`, and for keys that it overrides (see `environment`).
+        overrides: values that stand in place of all others, by their dotted path below the root.
 
     Raises:
         ConfigError: with every fault.
     """
     faults: list[Fault] = []
     warnings: list[str] = []
-    tree = _substituted(body, root, environment, faults)
+    used: set[str] = set()
+    tree = _substituted(body, root, environment, faults, used)
     if not isinstance(tree, dict):
         raise ConfigError([Fault(root, "no mapping", "a mapping")])
-    _override(tree, overrides or {})
+    origins = dict.fromkeys(_leaves(tree), "file")
+    said = FromEnvironment(environment, used)
+    values = {**said.values, **(overrides or {})}
+    said.for_store(values.get("storage.name", _store_name(tree)))
+    values = {path: value for path, value in values.items() if path in said.values or path in (overrides or {})}
+    _override(tree, values)
+    origins |= said.sources | dict.fromkeys(overrides or {}, "flag")
+    faults += said.faults
+    warnings += said.warnings
     _take_chihayas_own(tree, root, faults, warnings)
     if root == CHIHAYA:
         tree.setdefault("chihaya_metrics", True)
@@ -88,22 +102,37 @@ def from_tree(
     if settings is not None:
         _check_together(settings, root, faults, warnings)
     if faults or settings is None:
-        raise ConfigError(faults)
-    return Loaded(settings, tuple(warnings))
+        raise ConfigError(said.named(fault, root) for fault in faults)
+    return Loaded(settings, tuple(warnings), origins)
 
 
-def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: list[Fault]) -> Any:
-    """A copy with each `${NAME}` in a string replaced."""
+def _leaves(tree: Any, above: str = "") -> Iterator[str]:
+    """The path of every value that is no mapping."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
+def _store_name(tree: Mapping[str, Any]) -> Any:
+    storage = tree.get("storage")
+    return storage.get("name", "memory") if isinstance(storage, dict) else "memory"
+
+
+def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: list[Fault], used: set[str]) -> Any:
+    """A copy with each `${NAME}` in a string replaced; the names are added to `used`."""
     if isinstance(value, dict):
-        return {key: _substituted(item, f"{path}.{key}", environment, faults) for key, item in value.items()}
+        return {key: _substituted(item, f"{path}.{key}", environment, faults, used) for key, item in value.items()}
     if isinstance(value, list):
-        return [_substituted(item, f"{path}.{at}", environment, faults) for at, item in enumerate(value)]
+        return [_substituted(item, f"{path}.{at}", environment, faults, used) for at, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def variable(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
+        used.add(match[1])
         if match[1] not in environment:
             faults.append(Fault(path, f"${{{match[1]}}}", "an environment variable that is set"))
         return environment.get(match[1], "")

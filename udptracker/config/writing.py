@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,18 +12,45 @@ import yaml
 from pydantic import BaseModel
 
 from udptracker.config.settings import RedisSettings, Settings
+from udptracker.core.text import printable
 
 _MASK = "***"
+_NO_FOLDS = 10**6
 
 
-def dump(settings: Settings) -> str:
-    """The effective configuration as a file has it, with `***` for each secret."""
+def dump(settings: Settings, origins: Mapping[str, str] | None = None) -> str:
+    """The effective configuration as a file has it, with `***` for each secret.
+
+    Args:
+        origins: what said the value of a key, by its path; it is written behind each, or that it is the default.
+    """
     tree = _written(settings)
     tree["udp"]["private_key"] = [_MASK] * len(settings.udp.private_key)
     config = settings.storage.config
     if isinstance(config, RedisSettings):
         tree["storage"]["config"]["redis_broker"] = redacted(config.redis_broker.get_secret_value())
-    return yaml.safe_dump({"udptracker": tree}, sort_keys=False, default_flow_style=False)
+    lines = yaml.safe_dump(
+        {"udptracker": tree}, sort_keys=False, default_flow_style=False, width=_NO_FOLDS
+    ).splitlines()
+    if origins is not None:
+        lines = _commented(lines, origins)
+    return "\n".join(lines) + "\n"
+
+
+def _commented(lines: list[str], origins: Mapping[str, str]) -> list[str]:
+    """Each key with what said its value behind it; mappings and the items of lists are no keys with a value."""
+    commented, above = [], [""]
+    for at, line in enumerate(lines):
+        name, colon, value = line.strip().partition(":")
+        depth = (len(line) - len(line.lstrip())) // 2
+        if line.lstrip().startswith("- ") or not colon:
+            commented.append(line)
+            continue
+        above[depth:] = [name]
+        is_list = not value and lines[at + 1].lstrip().startswith("- ")
+        origin = origins.get(".".join(above[1:]), "default")
+        commented.append(f"{line}  # {printable(origin)}" if value or is_list else line)
+    return commented
 
 
 def redacted(url: str) -> str:
