@@ -121,7 +121,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     log.info("%s on Python %s", build.describe(), platform.python_version())
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    return app.serve(loaded.settings)
+    return app.serve(loaded.settings, lambda: _read(arguments.config, _overrides(arguments)))
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -141,15 +141,27 @@ def _loaded(path: Path | None, overrides: Mapping[str, Any]) -> config.Loaded | 
     from udptracker import config
 
     try:
-        if path is None:
-            return config.from_tree({}, config.ROOTS[0], os.environ, overrides)
-        return config.load(path, overrides)
+        return _read(path, overrides)
     except config.ConfigError as error:
         for fault in error.faults:
             print(_by_flag(fault, overrides), file=sys.stderr)
     except OSError as error:
         print(printable(f"{path}: {error.strerror}"), file=sys.stderr)
     return None
+
+
+def _read(path: Path | None, overrides: Mapping[str, Any]) -> config.Loaded:
+    """The configuration.
+
+    Raises:
+        ConfigError: it is refused.
+        OSError: the file cannot be read.
+    """
+    from udptracker import config
+
+    if path is None:
+        return config.from_tree({}, config.ROOTS[0], os.environ, overrides)
+    return config.load(path, overrides)
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from udptracker import config
-from udptracker.config import Settings
+from udptracker.config import Loaded, Settings
 from udptracker.service.app import report, serve
 from udptracker.service.listening import Bound
 
@@ -17,16 +17,20 @@ def settings(**tree: Any) -> Settings:
     return config.from_tree(tree, "udptracker", {}).settings
 
 
+def nothing_else() -> Loaded:
+    raise AssertionError("nobody asks for a reload")
+
+
 class TestServe:
     def test_a_bind_failure_is_one_error_and_a_status(self, caplog: pytest.LogCaptureFixture) -> None:
-        status = serve(settings(udp={"addr": "192.0.2.1:6969", "private_key": "secret"}))
+        status = serve(settings(udp={"addr": "192.0.2.1:6969", "private_key": "secret"}), nothing_else)
         assert status == 1
         assert [record.message for record in caplog.records] == [
             "cannot listen on 192.0.2.1 port 6969: Cannot assign requested address"
         ]
 
     def test_a_made_key_is_warned_of(self, caplog: pytest.LogCaptureFixture) -> None:
-        assert serve(settings(udp={"addr": "192.0.2.1:6969"})) == 1
+        assert serve(settings(udp={"addr": "192.0.2.1:6969"}), nothing_else) == 1
         warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
         assert len(warnings) == 1
         assert "no udp.private_key" in warnings[0]

@@ -28,7 +28,7 @@ class Calls:
 async def test_one_is_done_again_and_again() -> None:
     counters, calls = Counters(), Calls()
     chores = Chores(counters)
-    chores.start("dishes", 0.001, calls)
+    chores.start("dishes", lambda: 0.001, calls)
     await until(lambda: calls.count >= 3, "a third call")
     await chores.stop(1.0)
     done = calls.count
@@ -39,8 +39,8 @@ async def test_one_is_done_again_and_again() -> None:
 
 async def test_at_once_or_after_its_interval() -> None:
     chores, now, later = Chores(Counters()), Calls(), Calls()
-    chores.start("now", 60.0, now, at_once=True)
-    chores.start("later", 60.0, later)
+    chores.start("now", lambda: 60.0, now, at_once=True)
+    chores.start("later", lambda: 60.0, later)
     await until(lambda: now.count == 1, "the first call")
     assert later.count == 0
     await chores.stop(1.0)
@@ -52,7 +52,7 @@ async def test_one_that_fails_is_logged_counted_and_goes_on(
 ) -> None:
     counters, calls = Counters(), Calls(error)
     chores = Chores(counters)
-    chores.start("dishes", 0.001, calls)
+    chores.start("dishes", lambda: 0.001, calls)
     await until(lambda: calls.count >= 2, "a second call")
     await chores.stop(1.0)
     assert counters.chore_failures["dishes"] >= 2
@@ -73,7 +73,7 @@ async def test_one_that_swallows_its_cancellation_ends_all_the_same() -> None:
 
     counters = Counters()
     chores = Chores(counters)
-    chores.start("stubborn", 60.0, stubborn, at_once=True)
+    chores.start("stubborn", lambda: 60.0, stubborn, at_once=True)
     await begun.wait()
     await asyncio.wait_for(chores.stop(30.0), 20.0)
     assert counters.chore_failures["stubborn"] == 0
@@ -91,7 +91,7 @@ async def test_one_that_does_not_end_is_named_and_left(caplog: pytest.LogCapture
                 continue
 
     chores = Chores(Counters())
-    chores.start("stuck", 60.0, stuck, at_once=True)
+    chores.start("stuck", lambda: 60.0, stuck, at_once=True)
     await begun.wait()
     await asyncio.wait_for(chores.stop(0.01), 10.0)
     (record,) = caplog.records
@@ -100,3 +100,12 @@ async def test_one_that_does_not_end_is_named_and_left(caplog: pytest.LogCapture
         "the stuck chore did not end within 0.01 s and is left",
     )
     release.set()
+
+
+async def test_an_interval_that_becomes_shorter_is_noticed() -> None:
+    chores, calls, interval = Chores(Counters()), Calls(), [3600.0]
+    chores.start("dishes", lambda: interval[0], calls)
+    await asyncio.sleep(0)
+    interval[0] = 0.001
+    await until(lambda: calls.count > 0, "the first call")
+    await chores.stop(1.0)

@@ -29,12 +29,14 @@ def start(**changes: Any) -> HttpServer | None:
     sources: dict[str, Any] = {
         "snapshots": lambda: {"0": Counters().snapshot()},
         "kernel_drops": lambda: 7,
+        "reloads": lambda: {"taken": 2, "refused": 1},
         "alive": lambda: True,
         "ready": lambda: (False, "the store does not answer"),
         "busiest": lambda: SWARMS,
     }
     sources = {name: changes.pop(name, source) for name, source in sources.items()}
-    return start_site(settings(**changes), **sources)
+    running = settings(**changes)
+    return start_site(lambda: running, **sources)
 
 
 @contextmanager

@@ -24,11 +24,11 @@ def storage(name: str, **fields: Any) -> StorageSettings:
 
 
 def test_memory() -> None:
-    assert type(make_store(storage("memory"), random.random, Counters())) is MemoryStore
+    assert type(make_store(storage("memory"), random.random, Counters()).store) is MemoryStore
 
 
 async def test_redis_has_a_stand_in(store_server: StoreServer) -> None:
-    store = make_store(storage("redis", redis_broker=store_server.url), random.random, Counters())
+    store = make_store(storage("redis", redis_broker=store_server.url), random.random, Counters()).store
     assert type(store) is StandbyStore
     await store.open()
     try:
@@ -40,7 +40,7 @@ async def test_redis_has_a_stand_in(store_server: StoreServer) -> None:
 
 
 async def test_by_its_unix_socket(valkey: StoreServer) -> None:
-    store = make_store(storage("redis", redis_broker=valkey.unix_url), random.random, Counters())
+    store = make_store(storage("redis", redis_broker=valkey.unix_url), random.random, Counters()).store
     await store.open()
     try:
         assert await store.execute([OPERATION]) == [AnnounceResult(1, 0, b"")]

@@ -142,7 +142,7 @@ class Tracker:
         self.connection_ids = connection_ids
         self._draw = draw
         self._counters = counters
-        self._tell_refusal = tell_refusal
+        self.tell_refusal = tell_refusal
         self._requests = counters.requests
         self._refused = Recent(_REFUSED_SECONDS, _MOST_REFUSED)
         self.use(policy)
@@ -194,8 +194,8 @@ class Tracker:
         """An error response to a request, counted."""
         self._counters.refused[reason] += 1
         turn.answered[REFUSED] += 1
-        if self._tell_refusal is not None:
-            self._tell_refusal(reason, source)
+        if self.tell_refusal is not None:
+            self.tell_refusal(reason, source)
         return encode_error(data[12:16], reason)
 
     def _receive(self, turn: Turn, data: bytes, source: bytes, handle: object, now: float) -> bytes | None:

@@ -18,11 +18,13 @@ from udptracker.observe.sums import Snapshot
 
 
 class Scrape(NamedTuple):
-    """What is exported at one moment: snapshots of each worker by its name, their sums, what the kernel dropped."""
+    """What is exported at one moment: snapshots of each worker by its name, their sums, what the kernel dropped, and
+    reloads of the configuration by what they came to."""
 
     workers: Mapping[str, Snapshot]
     sums: Snapshot
     kernel_drops: int
+    reloads: Mapping[str, int]
 
 
 Samples = Iterable[tuple[Sequence[str], tuple[Any, ...]]]

@@ -32,7 +32,12 @@ from udptracker.observe.sums import Snapshot, merged
 
 
 def exposition(
-    snapshots: Mapping[str, Snapshot], kernel_drops: int, accept: str = "", also: Iterable[Family] = ()
+    snapshots: Mapping[str, Snapshot],
+    kernel_drops: int,
+    accept: str = "",
+    also: Iterable[Family] = (),
+    *,
+    reloads: Mapping[str, int] | None = None,
 ) -> tuple[bytes, str]:
     """The body of `/metrics` and its content type.
 
@@ -41,12 +46,13 @@ def exposition(
         kernel_drops: datagrams the kernel dropped for full receive buffers, of all workers.
         accept: the Accept header of who asks; OpenMetrics by it, else Prometheus' text format.
         also: families that are exported besides ours.
+        reloads: of the configuration, by what they came to.
 
     Where its help says so, a family by worker has samples only if there are several. `process_*` are of the process
     that renders.
     """
     registry = CollectorRegistry()
-    scrape = Scrape(snapshots, merged(snapshots.values()), kernel_drops)
+    scrape = Scrape(snapshots, merged(snapshots.values()), kernel_drops, reloads or {})
     registry.register(Families((*_FAMILIES, *also), scrape))
     ProcessCollector(registry=registry)
     encode, content_type = _encoder(accept)
@@ -199,6 +205,13 @@ _FAMILIES: Final = (
         "Runs of what a process does besides answering that failed in an unforeseen way, by chore.",
         by_key("chore_failures"),
         "chore",
+    ),
+    _family(
+        "counter",
+        "config_reloads_total",
+        "Reloads of the configuration, by what they came to.",
+        lambda scrape: [((result,), (count,)) for result, count in scrape.reloads.items()],
+        "result",
     ),
     _family("gauge", "workers", "Worker processes that answered this scrape.", lambda s: [((), (len(s.workers),))]),
     _family(

@@ -29,9 +29,12 @@ _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 for a process that is killed, too. A unix socket has no such queue: what is written is with the server."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Timeouts:
-    """Seconds until a connection counts as dead: connecting, waiting for a reply, getting rid of what is written."""
+    """Seconds until a connection counts as dead: connecting, waiting for a reply, getting rid of what is written.
+
+    All connections of a store share one, and look at it each time: to change it is to change them all.
+    """
 
     connect: float = 15.0
     read: float = 15.0

@@ -6,15 +6,17 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from udptracker.config import Settings
+from udptracker.config import Loaded, Settings
 from udptracker.core.swarm import StoreError
 from udptracker.observe.kernel import socket_drops
 from udptracker.service import lifecycle
 from udptracker.service.listening import Bound, bind_all
+from udptracker.service.reload import OneAfterAnother, Reloader
 from udptracker.service.site import start_site
+from udptracker.service.status_line import StatusLine
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +26,14 @@ _PAGE_SECONDS: Final = 3.0
 """How long a page of the metrics server waits for the event loop: for workers that do not answer it, among others."""
 
 
-def serve(settings: Settings) -> int:
-    """Run the tracker until it is told to stop; the exit status."""
+def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
+    """Run the tracker until it is told to stop; the exit status.
+
+    Args:
+        read: the configuration as it is by then, for a reload.
+    """
     lifecycle.take_news()
-    keys = [key.get_secret_value().encode() for key in settings.udp.private_key]
+    keys = _keys(settings)
     if not keys:
         keys = [secrets.token_bytes(32)]
         log.warning(
@@ -36,7 +42,7 @@ def serve(settings: Settings) -> int:
         )
     try:
         bound = bind_all(settings.udp.addresses(), settings.worker_count(), settings.udp.receive_buffer)
-        lifecycle.run(_serve(settings, keys, bound))
+        lifecycle.run(_serve(settings, read, keys, bound))
     except (OSError, StoreError) as error:
         log.error("%s", error)
         return 1
@@ -44,26 +50,37 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-async def _serve(settings: Settings, keys: list[bytes], bound: Bound) -> None:
+async def _serve(settings: Settings, read: Callable[[], Loaded], keys: list[bytes], bound: Bound) -> None:
     """A node in this process or in several others, metrics in a thread of this one."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     service: lifecycle.Service
+    kill: Callable[[], None] | None
     # Neither needs what the other one loads.
     if len(bound.sockets) == 1:
         from udptracker.service.node import Node
 
-        service = Node(settings, keys, bound.sockets[0])
-        lifecycle.heed(told)
+        service, kill = Node(settings, keys, bound.sockets[0]), None
     else:
         from udptracker.service.supervisor import Supervisor
 
         service = supervisor = Supervisor(settings, keys, bound.sockets)
-        lifecycle.heed(told, supervisor.kill)
+        kill = supervisor.kill
+
+    async def use(settings: Settings) -> bool:
+        return await service.use(settings, _keys(settings) or keys)
+
+    async def report_status() -> None:
+        log.info("status: %s; %s", status.of(await service.snapshots()), (await service.ready())[1])
+
+    status = StatusLine()
+    reloader, reporter = Reloader(settings, read, use), OneAfterAnother(report_status)
+    lifecycle.heed(told, reload=reloader.ask, report=reporter.ask, before_the_end=kill)
     site = start_site(
-        settings,
+        lambda: reloader.settings,
         snapshots=lambda: _on_loop(loop, service.snapshots(), {}),
         kernel_drops=lambda: sum(map(socket_drops, itertools.chain.from_iterable(bound.sockets))),
+        reloads=lambda: reloader.counts,
         alive=lambda: _on_loop(loop, service.alive(), False),
         ready=lambda: _on_loop(loop, service.ready(), (False, "the event loop does not answer")),
         busiest=lambda: _on_loop(loop, service.busiest(), []),
@@ -73,6 +90,10 @@ async def _serve(settings: Settings, keys: list[bytes], bound: Bound) -> None:
     finally:
         if site is not None:
             site.stop()
+
+
+def _keys(settings: Settings) -> list[bytes]:
+    return [key.get_secret_value().encode() for key in settings.udp.private_key]
 
 
 def report(settings: Settings, bound: Bound) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from udptracker.core.counters import Counters
 
 log = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 1.0
+"""After which an interval that has become shorter is noticed."""
 
 
 class Chores:
@@ -22,10 +26,16 @@ class Chores:
         self._counters = counters
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, name: str, seconds: float, call: Callable[[], Awaitable[None]], *, at_once: bool = False) -> None:
-        """Call every so many seconds, the first time after the first of them unless `at_once`."""
+    def start(
+        self, name: str, interval: Callable[[], float], call: Callable[[], Awaitable[None]], *, at_once: bool = False
+    ) -> None:
+        """Call every so many seconds, the first time after the first of them unless `at_once`.
+
+        Args:
+            interval: gives the seconds, and may give others at any time.
+        """
         self._counters.chore_failures[name] += 0
-        self._tasks.append(asyncio.create_task(self._repeat(name, seconds, call, at_once), name=name))
+        self._tasks.append(asyncio.create_task(self._repeat(name, interval, call, at_once), name=name))
 
     async def stop(self, seconds: float) -> None:
         """Cancel all, and return when they have ended, or after so many seconds with a warning that names the rest."""
@@ -36,18 +46,31 @@ class Chores:
             for task in stuck:
                 log.warning("the %s chore did not end within %g s and is left", task.get_name(), seconds)
 
-    async def _repeat(self, name: str, seconds: float, call: Callable[[], Awaitable[None]], at_once: bool) -> None:
+    async def _repeat(
+        self, name: str, interval: Callable[[], float], call: Callable[[], Awaitable[None]], at_once: bool
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         if not at_once:
-            await asyncio.sleep(seconds)
+            await _sleep(interval)
         while True:
             try:
                 await call()
             except (Exception, asyncio.CancelledError):  # the latter may be somebody else's
                 if not task.cancelling():
                     self._counters.chore_failures[name] += 1
-                    log.exception("the %s chore failed in an unforeseen way, and goes on in %g s", name, seconds)
+                    log.exception("the %s chore failed in an unforeseen way, and goes on in %g s", name, interval())
             if task.cancelling():
                 return
-            await asyncio.sleep(seconds)
+            await _sleep(interval)
+
+
+async def _sleep(interval: Callable[[], float]) -> None:
+    """As long as the interval is, also if it becomes another one meanwhile."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while True:
+        left = began + interval() - loop.time()
+        await asyncio.sleep(min(left, _LOOK_SECONDS))
+        if left <= _LOOK_SECONDS:
+            return

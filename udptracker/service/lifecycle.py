@@ -12,11 +12,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
 
+from udptracker.config import Settings
 from udptracker.core.busiest import BusySwarm
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class Service(Protocol):
 
     async def stop(self) -> None:
         """End within `STOP_SECONDS`, also when it has not started or only in part."""
+
+    async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
+        """Go on with other settings and keys; whether every process of it does."""
 
     async def snapshots(self) -> dict[str, dict[str, Any]]:
         """The counters of each process that serves, by its name."""
@@ -116,11 +120,19 @@ async def live(service: Service, told: asyncio.Event, serving: Callable[[], None
         await service.stop()
 
 
-def heed(told: asyncio.Event, before_the_end: Callable[[], None] | None = None) -> None:
+def heed(
+    told: asyncio.Event,
+    *,
+    reload: Callable[[], None] | None = None,
+    report: Callable[[], None] | None = None,
+    before_the_end: Callable[[], None] | None = None,
+) -> None:
     """Set `told` at the first SIGTERM or SIGINT; the next one ends the process at once.
 
     Args:
-        before_the_end: called then, for what would outlive the process.
+        reload: called at SIGHUP, and at SIGUSR1 as in chihaya; ignored with a word if there is none.
+        report: the same at SIGUSR2.
+        before_the_end: called before the process is ended at once, for what would outlive it.
     """
     loop = asyncio.get_running_loop()
 
@@ -138,8 +150,11 @@ def heed(told: asyncio.Event, before_the_end: Callable[[], None] | None = None) 
 
     for number in _ENDINGS:
         loop.add_signal_handler(number, tell)
-    for number in _NEWS:
-        loop.add_signal_handler(number, _ignore, number)
+    for number, heard in zip(_NEWS, (reload, reload, report), strict=True):
+        if heard is None:
+            loop.add_signal_handler(number, _ignore, number)
+        else:
+            loop.add_signal_handler(number, heard)
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, object], what: str) -> None:
@@ -154,4 +169,4 @@ async def within(seconds: float, work: Coroutine[Any, Any, object], what: str) -
 
 
 def _ignore(number: signal.Signals) -> None:
-    log.warning("%s is ignored: a changed configuration needs a restart", signal.Signals(number).name)
+    log.warning("%s is ignored: it is for the parent, once that has started", signal.Signals(number).name)

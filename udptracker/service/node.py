@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from udptracker.config import Settings
+from udptracker.config import MemorySettings, RedisSettings, Settings
 from udptracker.core.busiest import BusiestSwarms, BusySwarm
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
@@ -29,7 +29,7 @@ from udptracker.service.lag import watch_lag
 from udptracker.service.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, within
 from udptracker.service.reaper import Reaper
 from udptracker.service.stores import make_store
-from udptracker.storage.base import ImmediateStore, PeerStore
+from udptracker.storage.base import ImmediateStore
 
 _COLLECT: Final = (5_000, 1, 1_000_000_000)
 """Objects more than at the last collection from which the youngest are looked through, every second time those that
@@ -52,28 +52,23 @@ class Node:
     ) -> None:
         self.counters = Counters()
         process.watch(self.counters)
-        self._report_interval = settings.storage.config.prometheus_reporting_interval
-        self.store: PeerStore = make_store(settings.storage, random.random, self.counters)
+        self._settings = settings
+        self._keys = tuple(keys)
+        self.store, self._use_in_store = make_store(settings.storage, random.random, self.counters)
         udp = settings.udp
-        policy = Policy(
-            announce_interval=int(settings.announce_interval),
-            interval_jitter=int(settings.interval_jitter),
-            default_numwant=udp.default_numwant,
-            max_numwant=udp.max_numwant,
-            max_scrape_infohashes=udp.max_scrape_infohashes,
-            allow_ip_spoofing=udp.allow_ip_spoofing,
-            return_own_peer_when_alone=udp.return_own_peer_when_alone,
+        self._tracker = Tracker(
+            _connection_ids(settings, keys),
+            _policy(settings),
+            random.random,
+            self.counters,
+            refusals(settings.log_peers),
         )
-        ids = ConnectionIds(keys, udp.connection_id_lifetime, udp.max_clock_skew)
-        self._tracker = Tracker(ids, policy, random.random, self.counters, refusals(settings.log_peers))
         self._executor: Executor
         if isinstance(self.store, ImmediateStore):
             self._executor = Direct(self.store, self._tracker, self.counters)
         else:
             self._executor = Batcher(self.store, self._tracker, self.counters, max_pending=udp.max_pending)
-        config = settings.storage.config
-        self._reaper = Reaper(self.store, self.counters, lifetime=config.peer_lifetime) if reaps else None
-        self._reap_interval = config.gc_interval
+        self._reaper = Reaper(self.store, self.counters, lifetime=self._config.peer_lifetime) if reaps else None
         self._busiest = BusiestSwarms(random.random, time.monotonic())
         self._status_swarms = settings.status_swarms
         self._sockets = sockets
@@ -94,11 +89,13 @@ class Node:
         for sock in self._sockets:
             endpoint = UdpEndpoint(self._tracker, self._executor, self.counters, time.time, watch)
             self._transports.append(TurnTransport(loop, sock, endpoint, self._read_pace))
-        self._chores.start("totals", self._report_interval, self._watch_totals, at_once=True)
-        self._chores.start("beat", _BEAT_SECONDS, self._beat)
-        self._chores.start("lag", 0.0, partial(watch_lag, self.counters), at_once=True)
+        self._chores.start(
+            "totals", lambda: self._config.prometheus_reporting_interval, self._watch_totals, at_once=True
+        )
+        self._chores.start("beat", lambda: _BEAT_SECONDS, self._beat)
+        self._chores.start("lag", lambda: 0.0, partial(watch_lag, self.counters), at_once=True)
         if self._reaper is not None:
-            self._chores.start("reaper", self._reap_interval, self._reaper.reap)
+            self._chores.start("reaper", lambda: self._config.gc_interval, self._reaper.reap)
         self._serving = True
 
     async def stop(self) -> None:
@@ -113,6 +110,25 @@ class Node:
             sock.close()
         for transport in self._transports:
             transport.close()
+
+    async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
+        """Go on with these from now on; of another store, other addresses and so on see `reload.NEEDS_A_RESTART`."""
+        before, keys_before = self._settings, self._keys
+        self._settings, self._keys = settings, tuple(keys)
+        if (keys_before, _of_ids(before)) != (self._keys, _of_ids(settings)):
+            self._tracker.connection_ids = _connection_ids(settings, keys)
+        self._tracker.use(_policy(settings))
+        self._tracker.tell_refusal = refusals(settings.log_peers)
+        if isinstance(self._executor, Batcher):
+            self._executor.max_pending = settings.udp.max_pending
+        if self._reaper is not None:
+            self._reaper.lifetime = self._config.peer_lifetime
+        self._use_in_store(self._config)
+        return True
+
+    @property
+    def _config(self) -> MemorySettings | RedisSettings:
+        return self._settings.storage.config
 
     async def alive(self) -> bool:
         return True
@@ -164,3 +180,24 @@ class Node:
         """Refresh the gauges of what the store holds; while it is away they keep their last values."""
         with contextlib.suppress(StoreUnavailable):
             self.counters.totals.update(await self.store.totals())
+
+
+def _policy(settings: Settings) -> Policy:
+    udp = settings.udp
+    return Policy(
+        announce_interval=int(settings.announce_interval),
+        interval_jitter=int(settings.interval_jitter),
+        default_numwant=udp.default_numwant,
+        max_numwant=udp.max_numwant,
+        max_scrape_infohashes=udp.max_scrape_infohashes,
+        allow_ip_spoofing=udp.allow_ip_spoofing,
+        return_own_peer_when_alone=udp.return_own_peer_when_alone,
+    )
+
+
+def _of_ids(settings: Settings) -> tuple[float, float]:
+    return settings.udp.connection_id_lifetime, settings.udp.max_clock_skew
+
+
+def _connection_ids(settings: Settings, keys: Sequence[bytes]) -> ConnectionIds:
+    return ConnectionIds(keys, *_of_ids(settings))

@@ -15,7 +15,8 @@ REFUSED: Final = "refused"
 SNAPSHOT: Final = "snapshot"
 READY: Final = "ready"
 BUSIEST: Final = "busiest"
-"""Questions to a worker, and the names of its answers."""
+USE: Final = "use"
+"""Questions to a worker, each with what is given with it, and the names of its answers."""
 
 
 class Orders(NamedTuple):

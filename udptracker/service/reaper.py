@@ -21,13 +21,13 @@ class Reaper:
     def __init__(self, store: PeerStore, counters: Counters, *, lifetime: float) -> None:
         self._store = store
         self._counters = counters
-        self._lifetime = lifetime
+        self.lifetime = lifetime
 
     async def reap(self) -> None:
         """One run, counted; a store that does not answer is left for the next run."""
         counters = self._counters
         try:
-            report = await self._store.reap(self._store.now() - int(self._lifetime * 1e9))
+            report = await self._store.reap(self._store.now() - int(self.lifetime * 1e9))
         except StoreUnavailable as error:
             counters.reaper_failures += 1
             log.warning("reaping was cut off, the next run goes on: %s", error)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
+from typing import Any
 
 import yaml
 
@@ -20,10 +21,11 @@ log = logging.getLogger(__name__)
 
 
 def start_site(
-    settings: Settings,
+    settings: Callable[[], Settings],
     *,
     snapshots: Callable[[], Mapping[str, Snapshot]],
     kernel_drops: Callable[[], int],
+    reloads: Callable[[], Mapping[str, int]],
     alive: Callable[[], bool],
     ready: Callable[[], tuple[bool, str]],
     busiest: Callable[[], Sequence[BusySwarm]],
@@ -31,8 +33,10 @@ def start_site(
     """The started HTTP server, or None where it is off.
 
     Args:
+        settings: as they are by then.
         snapshots: the counters of every worker that answers, by its name.
         kernel_drops: datagrams the kernel dropped for full receive buffers, of all workers.
+        reloads: of the configuration, by what they came to.
         alive: whether every process of it responds.
         ready: whether requests reach the store, and a word on it.
         busiest: the swarms that announce most, as many as `status_swarms` says.
@@ -40,7 +44,7 @@ def start_site(
     Raises:
         OSError: its address cannot be bound; the message names it.
     """
-    address = settings.metrics_endpoint()
+    address = settings().metrics_endpoint()
     if address is None:
         return None
     host, port = address
@@ -50,12 +54,12 @@ def start_site(
         from udptracker.observe import chihaya
         from udptracker.observe.metrics import exposition
 
-        also = chihaya.FAMILIES if settings.chihaya_metrics else ()
-        return exposition(snapshots(), kernel_drops(), accept, also)
+        also = chihaya.FAMILIES if settings().chihaya_metrics else ()
+        return exposition(snapshots(), kernel_drops(), accept, also, reloads=reloads())
 
     status = Status(
-        cache(lambda: facts(settings, build.kind(), yaml.safe_load(config.dump(settings))["udptracker"])),
-        has_standby=settings.storage.name != "memory",
+        lambda: _facts(settings()),
+        has_standby=settings().storage.name != "memory",
         snapshots=snapshots,
         kernel_drops=kernel_drops,
         ready=ready,
@@ -75,3 +79,8 @@ def start_site(
     shown = f"[{host}]" if ":" in host else host or "localhost"
     log.info("metrics on http://%s:%d/metrics", shown, server.port)
     return server
+
+
+@lru_cache(maxsize=1)
+def _facts(settings: Settings) -> dict[str, Any]:
+    return facts(settings, build.kind(), yaml.safe_load(config.dump(settings))["udptracker"])

@@ -110,14 +110,19 @@ class Worker:
             self._of_the_dead = kept if dead is None else {**kept, **merged([kept, dead])}
             self._last = None
 
-    async def ask(self, question: str) -> Any:
+    async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
+        """Give it and its successors other settings and keys; whether it has taken them."""
+        self._orders = self._orders._replace(settings=settings, keys=tuple(keys))
+        return bool(await self.ask(orders.USE, settings, self._orders.keys))
+
+    async def ask(self, question: str, *given: object) -> Any:
         """The worker's answer; None if it is dead or does not answer in time.
 
         It is asked nothing again that it has not answered yet: whoever asks meanwhile is given that answer.
         """
         answer = self._asked.get(question)
         if answer is None:
-            if self._channel is None or not self._channel.send(question):
+            if self._channel is None or not self._channel.send((question, given)):
                 return None
             answer = self._asked[question] = asyncio.get_running_loop().create_future()
         await asyncio.wait({answer}, timeout=_ANSWER_SECONDS)
@@ -187,7 +192,7 @@ class Supervisor:
         """
         for each in self._workers:
             each.start()
-            self._chores.start(each.name, 0.0, partial(self._keep, each), at_once=True)
+            self._chores.start(each.name, lambda: 0.0, partial(self._keep, each), at_once=True)
         await asyncio.gather(*(each.serving for each in self._workers))
 
     async def stop(self) -> None:
@@ -210,6 +215,10 @@ class Supervisor:
         """End every worker at once."""
         for each in self._workers:
             each.kill()
+
+    async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
+        """Give every worker other settings and keys; whether all have taken them."""
+        return all(await asyncio.gather(*(each.use(settings, keys) for each in self._workers)))
 
     async def snapshots(self) -> dict[str, dict[str, Any]]:
         """The counters of every worker that has ever answered, by its index."""

@@ -7,19 +7,22 @@ never can, answers questions, and stops when it is told to by a signal or when t
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
+from udptracker.config import Settings
 from udptracker.core.swarm import StoreError
 from udptracker.observe import logs
 from udptracker.service import lifecycle
 from udptracker.service.channel import Channel
 from udptracker.service.node import Node
-from udptracker.service.orders import BUSIEST, READY, REFUSED, SERVING, SNAPSHOT, Orders
+from udptracker.service.orders import BUSIEST, READY, REFUSED, SERVING, SNAPSHOT, USE, Orders
 from udptracker.spawning import take_signals
 
 
@@ -65,9 +68,10 @@ class _Answers:
         self._channel = channel
         self._told = told
         self._loop = asyncio.get_running_loop()
-        self._questions: dict[str, Callable[[], Awaitable[Any]]] = {
+        self._questions: dict[str, Callable[..., Awaitable[Any]]] = {
             SNAPSHOT: node.snapshots,
             READY: node.ready,
+            USE: partial(_use, node),
             BUSIEST: node.busiest,
         }
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,19 +79,24 @@ class _Answers:
 
     def _read(self) -> None:
         try:
-            question = self._channel.receive()
+            question, given = self._channel.receive()
         except BlockingIOError:
             return
         except EOFError:
             self._loop.remove_reader(self._channel.fileno())
             self._told.set()
             return
-        task = self._loop.create_task(self._answer(question))
+        task = self._loop.create_task(self._answer(question, given))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, question: str) -> None:
-        self._channel.send((question, await self._questions[question]()))
+    async def _answer(self, question: str, given: tuple[Any, ...]) -> None:
+        self._channel.send((question, await self._questions[question](*given)))
+
+
+async def _use(node: Node, settings: Settings, keys: tuple[bytes, ...]) -> bool:
+    logging.getLogger().setLevel(settings.log_level.upper())
+    return await node.use(settings, keys)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class RedisStore(ReplayableStore):
     ) -> None:
         self._topology = topology
         self._draw = draw
+        self._sample_ttl = sample_ttl
         self._samples = Samples(int(sample_ttl * _SECOND), draw)
         self._registry = Registry()
         self._reap_interval = reap_interval
@@ -79,6 +80,15 @@ class RedisStore(ReplayableStore):
         self._refusals = Seldom()
         self._witness = Witness(topology, self._server_clock, self._stopped_milliseconds or _LIFETIME_MILLISECONDS)
         self._changes: list[tuple[bytes, int]] = []
+
+    def use(self, *, sample_ttl: float, remember_stops: float, reap_interval: float) -> None:
+        """Go on with these from now on."""
+        self._reap_interval = reap_interval
+        if sample_ttl != self._sample_ttl:
+            self._sample_ttl = sample_ttl
+            self._samples = Samples(int(sample_ttl * _SECOND), self._draw)
+        self._stopped_milliseconds = int(remember_stops * 1000)
+        self._witness.lifetime = self._stopped_milliseconds or _LIFETIME_MILLISECONDS
 
     def now(self) -> int:
         """Unix nanoseconds as the server has them, carried on by this machine's steady clock."""

@@ -44,7 +44,7 @@ class Witness:
     def __init__(self, topology: Topology, clock: StoreClock, lifetime_milliseconds: int) -> None:
         self._topology = topology
         self._clock = clock
-        self._lifetime = lifetime_milliseconds
+        self.lifetime = lifetime_milliseconds
         self._token = secrets.token_hex(8).encode()
         self._generations: list[Any] = []
         self._doubts: dict[bytes, bytes] | None = None
@@ -150,7 +150,7 @@ class Witness:
 
     def _own_jump(self) -> int:
         """The sum of all jumps that this node has seen within a lifetime."""
-        since = time.monotonic_ns() - self._lifetime * 1_000_000
+        since = time.monotonic_ns() - self.lifetime * 1_000_000
         self._jumps = [(seen, jump) for seen, jump in self._jumps if seen > since]
         return sum(jump for _, jump in self._jumps)
 
@@ -158,7 +158,7 @@ class Witness:
         """Let the other nodes know, those that are yet to be started, too."""
         jump = await self.jumped()
         if jump:
-            lifetime = str(self._lifetime)
+            lifetime = str(self.lifetime)
             (reply,) = await self._topology.send([segment(CLOCK_JUMP, "SET", CLOCK_JUMP, str(jump), "PX", lifetime)])
             _raise_if_away(reply)
         self._untold = False

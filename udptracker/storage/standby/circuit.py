@@ -106,6 +106,13 @@ class StandbyStore(PeerStore):
         """Whether it was said that the store is away: then its return is, too."""
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def use(self, *, timeout: float, replay_window: float, peer_lifetime: float, gc_interval: float) -> None:
+        """Go on with these from now on."""
+        self._timeout = timeout
+        self._window = int(replay_window * _SECOND)
+        self._interval = int(gc_interval * _SECOND)
+        self._replayer.use(timeout=timeout, lifetime=int(peer_lifetime * _SECOND))
+
     def now(self) -> int:
         return self._primary.now()
 

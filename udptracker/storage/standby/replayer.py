@@ -55,6 +55,11 @@ class Replayer:
         self._steady = steady
         self._named: set[str] = set()
 
+    def use(self, *, timeout: float, lifetime: int) -> None:
+        """Go on with these from now on."""
+        self._timeout = timeout
+        self._lifetime = lifetime
+
     def oldest(self) -> int:
         """When the oldest peers were last heard that are alive now (steady clock)."""
         return self._steady() - self._lifetime
