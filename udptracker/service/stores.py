@@ -65,9 +65,7 @@ def _redis(config: RedisSettings, draw: Callable[[], float], counters: Counters)
         timeouts.connect = config.redis_connect_timeout
         timeouts.read = config.redis_read_timeout
         timeouts.write = config.redis_write_timeout
-        redis.use(
-            sample_ttl=config.sample_ttl, remember_stops=config.peer_lifetime, reap_interval=config.gc_interval
-        )
+        redis.use(sample_ttl=config.sample_ttl, remember_stops=config.peer_lifetime, reap_interval=config.gc_interval)
         standby.use(
             timeout=config.redis_read_timeout,
             replay_window=config.replay_window,
