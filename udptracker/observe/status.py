@@ -232,10 +232,12 @@ def _point(then: _Sample, now: _Sample) -> dict[str, float | None]:
 
 def _worker(name: str, then: _Sample, now: _Sample) -> dict[str, Any]:
     snapshot = now.workers[name]
-    before = sum(then.workers[name]["requests"]) if name in then.workers else 0
+    before = then.workers.get(name, snapshot)
     return {
         "name": name,
-        "requests": _rate(then, now, before, sum(snapshot["requests"])),
+        "requests": _rate(then, now, sum(before["requests"]), sum(snapshot["requests"])),
+        "cpu": _rate(then, now, before["cpu_seconds"], snapshot["cpu_seconds"]),
+        "resident_bytes": snapshot["resident_bytes"],
         "queue_depth": snapshot["queue_depth"],
         "store_up": bool(snapshot["store_up"]),
     }

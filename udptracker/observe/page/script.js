@@ -43,7 +43,7 @@ function span(seconds) {
 }
 
 const bytes = (value) => (value < 1024 ? whole(value) + " B"
-  : value < 1048576 ? (value / 1024).toFixed(1) + " KiB" : (value / 1048576).toFixed(1) + " MiB");
+  : value < 1048576 ? (value / 1024).toFixed(1) + " KiB" : (value / 1048576).toFixed(value < 104857600 ? 1 : 0) + " MiB");
 const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
 
 function table(id, heads, rows, none) {
@@ -225,8 +225,8 @@ function show(stats) {
       ["Refused, stand-in full", short(standby.refused)],
     ]),
   ]);
-  table("workers", ["Worker", "/s", "Waiting", "Store"], workers.map((worker) => [
-    worker.name, rate(worker.requests), short(worker.queue_depth), yes(worker.store_up, "up", "away"),
+  table("workers", ["Worker", "/s", "CPU", "Memory", "Waiting", "Store"], workers.map((worker) => [
+    worker.name, rate(worker.requests), `${(100 * worker.cpu).toFixed(worker.cpu < 0.1 ? 1 : 0)} %`, bytes(worker.resident_bytes), short(worker.queue_depth), yes(worker.store_up, "up", "away"),
   ]), "none answers");
   list("reaper", [
     ["Last run ended", reaper.last_ended === null ? "not yet" : `${clock(reaper.last_ended)}, took ${span(reaper.last_seconds)}`],

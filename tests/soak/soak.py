@@ -1,0 +1,146 @@
+"""A tracker under steady load while what happens in a long life happens in a short one: peers go stale and are reaped,
+workers die, the store is restarted. What it holds is recorded all the while."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from tests.support.daemon import Daemon
+from tests.support.waiting import PATIENCE
+
+CONFIG: Final = """
+udptracker:
+  announce_interval: 10s
+  storage:
+    config: {peer_lifetime: 20s, gc_interval: 2s}
+"""
+"""Every peer is heard again within ten seconds or so, or is stale."""
+
+MARK_SECONDS: Final = 300.0
+"""After which everything has settled, and from which on nothing may grow."""
+
+_SAMPLE_SECONDS: Final = 1.0
+_PEERS_A_SECOND: Final = 8
+"""Peers of the world for each request a second: each announces every eight seconds on average."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Of all processes of a tracker together, `seconds` after the load began: bytes resident, open files, threads, and
+    the 99th percentile of the latency, in seconds."""
+
+    seconds: float
+    resident: float
+    files: float
+    threads: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a soak: `mark` and `end` are medians of the states around them."""
+
+    store: str
+    seconds: float
+    rate: float
+    lost: int
+    mark: State
+    end: State
+    states: tuple[State, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write the curves into a file of the folder."""
+        folder.mkdir(exist_ok=True)
+        (folder / f"soak-{self.store}.json").write_text(json.dumps(asdict(self), indent=1))
+
+
+def processes(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for parent in found:
+        try:
+            threads = list(Path(f"/proc/{parent}/task").iterdir())
+            found += [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def soak(
+    daemon: Daemon, store: str, *, seconds: float, rate: int, incidents: Sequence[Callable[[], None]], folder: Path
+) -> Outcome:
+    """Load a tracker for so long, with these incidents one after the other, over and over, but none at the end.
+
+    Args:
+        store: names the outcome.
+        incidents: what happens: six times in all, or once a minute if that is more.
+        folder: for the load's report.
+    """
+    report = folder / "load.json"
+    command = [sys.executable, "-m", "udptracker", "load", f"udp://127.0.0.1:{daemon.port}", "--rate", str(rate)]
+    command += ["--duration", str(seconds), "--warmup", "0.1", "--json", str(report)]
+    command += ["--peers", str(rate * _PEERS_A_SECOND), "--torrents", "2000", "--sources", "16"]
+    mark = min(MARK_SECONDS, seconds / 4)
+    between = min(seconds / 7, 60.0)
+    states: list[State] = []
+    with (folder / "load.log").open("wb") as log:
+        load = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        began = time.monotonic()
+        happened = 0
+        while load.poll() is None:
+            elapsed = time.monotonic() - began
+            assert elapsed < seconds + 3 * PATIENCE, (folder / "load.log").read_text()
+            if incidents and (happened + 1) * between < elapsed < seconds - mark:
+                incidents[happened % len(incidents)]()
+                happened += 1
+            if elapsed < seconds and (state := _state(daemon, elapsed)):
+                states.append(state)
+            time.sleep(_SAMPLE_SECONDS)
+    finally:
+        load.kill()
+        load.wait(PATIENCE)
+    assert load.returncode == 0, (folder / "load.log").read_text()
+    outcome = json.loads(report.read_text())
+    width = mark / 3
+    return Outcome(
+        store=store,
+        seconds=seconds,
+        rate=outcome["requests_per_second"],
+        lost=outcome["requests"]["lost"],
+        mark=_middle([state for state in states if mark - width <= state.seconds <= mark + width]),
+        end=_middle([state for state in states if state.seconds >= seconds - 2 * width]),
+        states=tuple(states),
+    )
+
+
+def _state(daemon: Daemon, elapsed: float) -> State | None:
+    """What it holds now; None while it does not answer, or in the middle of a change."""
+    status, text = daemon.get("/stats.json")
+    if status != 200:
+        return None
+    p99 = json.loads(text)["recent"]["latency"]["all"]["p99"]
+    resident = files = threads = 0
+    try:
+        for pid in processes(daemon.pid):
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            resident += 1024 * int(fields["VmRSS"].split()[0])
+            threads += int(fields["Threads"])
+            files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    except (OSError, KeyError):  # a process has ended just now
+        return None
+    return State(elapsed, resident, files, threads, p99 or 0.0)
+
+
+def _middle(states: Sequence[State]) -> State:
+    """The median of each figure."""
+    assert states, "the tracker never answered"
+    return State(*(median(asdict(state)[name] for state in states) for name in State.__dataclass_fields__))

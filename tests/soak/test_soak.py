@@ -1,0 +1,83 @@
+"""An hour, or a minute, of each store: what it holds at the end is what it held when everything had settled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Daemons, StoreServers
+from tests.soak.soak import CONFIG, Outcome, processes, soak
+from tests.support.daemon import Daemon
+from tests.support.servers import StoreServer
+from tests.support.waiting import eventually
+
+GROWTH = 1.15
+"""Of resident memory, as far as it may be more than at the mark: allocators keep some."""
+SLACK_BYTES = 4 << 20
+SLACK_FILES = 8
+"""Connections of the status page and to the store come and go."""
+SLACK_THREADS = 4
+P99_GROWTH = 2.0
+P99_SECONDS = 0.05
+"""Below which a 99th percentile is noise on a machine that others use."""
+
+
+def kill_a_worker(daemon: Daemon) -> None:
+    """The one with the highest number, if there are workers."""
+    workers = processes(daemon.pid)[1:]
+    os.kill(workers[-1], signal.SIGKILL)
+
+
+def restart(store: StoreServer) -> None:
+    """End the store, and start it again, empty, a second later."""
+    store.kill()
+    time.sleep(1.0)
+    store.start()
+
+
+def reload(daemon: Daemon) -> None:
+    daemon.signal(signal.SIGHUP)
+
+
+@pytest.mark.parametrize("kind", ["memory", "valkey", "two-workers"])
+def test_nothing_grows(
+    kind: str,
+    daemons: Daemons,
+    store_servers: StoreServers,
+    outcomes: list[Outcome],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    if kind == "memory":
+        daemon = daemons("memory", config=CONFIG)
+        incidents = [lambda: reload(daemon)]
+    else:
+        store = store_servers()
+        workers = "2" if kind == "two-workers" else "1"
+        daemon = daemons(store.url, config=CONFIG, arguments=("--workers", workers))
+        incidents = [lambda: restart(store), lambda: reload(daemon)]
+        if kind == "two-workers":
+            incidents.append(lambda: kill_a_worker(daemon))
+    outcome = soak(
+        daemon,
+        kind,
+        seconds=request.config.getoption("--soak-seconds"),
+        rate=request.config.getoption("--soak-rate"),
+        incidents=incidents,
+        folder=tmp_path,
+    )
+    outcomes.append(outcome)
+    if (folder := request.config.getoption("--soak-report")) is not None:
+        outcome.write(folder)
+    mark, end = outcome.mark, outcome.end
+    assert end.resident <= mark.resident * GROWTH + SLACK_BYTES
+    assert end.files <= mark.files + SLACK_FILES
+    assert end.threads <= mark.threads + SLACK_THREADS
+    assert end.p99 <= max(mark.p99 * P99_GROWTH, P99_SECONDS)
+    eventually(lambda: daemon.get("/readyz")[0] == 200, "it to be ready at the end")
+    daemon.stop()
+    assert "Traceback" not in daemon.log
