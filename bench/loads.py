@@ -33,7 +33,8 @@ OPEN_LOOP: Final = "half load"
 
 
 def load_options(load: str, port: int, seconds: float, scale: float, rate: float | None = None) -> LoadOptions:
-    """A run of a load on 127.0.0.1; a closed one begins by announcing every peer.
+    """A run of a load on 127.0.0.1; a closed one begins by announcing every peer, and sends the next request as soon as
+    an answer comes.
 
     Args:
         load: of `LOADS`, or `OPEN_LOOP`.
@@ -45,6 +46,8 @@ def load_options(load: str, port: int, seconds: float, scale: float, rate: float
     chosen = dict(LOADS[MIXED if load == OPEN_LOOP else load])
     chosen["torrents"] = max(1, int(chosen["torrents"] * scale))
     chosen["peers"] = max(_FEWEST_PEERS, int(chosen["peers"] * scale))
+    if rate is None:
+        chosen["rest"] = 0.0
     return LoadOptions(
         host="127.0.0.1",
         port=port,
