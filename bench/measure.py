@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -49,19 +49,15 @@ class Measurement:
 
 
 class _Meter:
-    """Reads the CPU of tracker and store after each second of a run.
-
-    The first reading comes late where the machine is busy, and what was spent until then is missing from the
-    difference: as many requests are left out as go with it. After the last second nothing is spent.
-    """
+    """Reads the CPU of tracker and store after each second of a run."""
 
     def __init__(self, running: Running, on_start: Callable[[], None]) -> None:
         self._on_start = on_start
         self._pids = (running.pids, running.store_pids)
         self._first: list[dict[int, float]] = []
         self._first_at = 0.0
-        self._seconds = self._read_for = 0.0
-        self._requests = 0
+        self._since: list[Interval] = []
+        self._requests = 0.0
         self.spent = [0.0, 0.0]
 
     def __call__(self, interval: Interval) -> None:
@@ -70,17 +66,25 @@ class _Meter:
             self._first, self._first_at = readings, monotonic()
             self._on_start()
             return
-        self._requests += interval.answered + interval.failed
-        self._seconds += interval.seconds
-        self._read_for = monotonic() - self._first_at
+        self._since.append(interval)
+        self._requests = requests_read(self._since, monotonic() - self._first_at)
         self.spent = [cpu.spent(before, now) for before, now in zip(self._first, readings, strict=True)]
 
     @property
     def per_request(self) -> tuple[float, float]:
         """Microseconds of the tracker and of the store."""
-        requests = self._requests * min(1.0, self._read_for / self._seconds)
-        tracker, store = (1e6 * seconds / max(1.0, requests) for seconds in self.spent)
+        tracker, store = (1e6 * seconds / max(1.0, self._requests) for seconds in self.spent)
         return tracker, store
+
+
+def requests_read(intervals: Sequence[Interval], seconds: float) -> float:
+    """The requests of the intervals that go with the CPU between two readings so many seconds apart.
+
+    What was spent before the first reading is missing from the difference, so what was answered before it must be.
+    After the last interval nothing is spent, so that a late second reading does no harm.
+    """
+    whole = sum(interval.seconds for interval in intervals)
+    return sum(interval.answered + interval.failed for interval in intervals) * min(1.0, seconds / whole)
 
 
 def measure(

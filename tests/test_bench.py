@@ -8,8 +8,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from bench.cores import Cores
-from bench.results import rows
+from bench.measure import Measurement, requests_read
+from bench.results import rows, write_into
+from udptracker.load import Interval, LoadError
+from udptracker.load.report import Latency
 
 _REPOSITORY: Final = Path(__file__).parents[1]
 _TIMEOUT: Final = 120.0
@@ -48,3 +53,50 @@ def test_the_tracker_has_its_cores_for_itself_where_there_are_enough() -> None:
 
 def test_no_measurements_are_no_rows() -> None:
     assert rows([]) == []
+
+
+def one(tracker: str, number: int, tracker_us: float, store_us: float = 0.0) -> Measurement:
+    return Measurement(
+        tracker=tracker,
+        load="mixed",
+        round=number,
+        rate=1000.0,
+        tracker_us=tracker_us,
+        store_us=store_us,
+        peers=20.0,
+        p50=1,
+        p99=2,
+        p99_9=3,
+        bad=0.0,
+        unsent=0.0,
+        generator_us=5.0,
+        generator_busy=0.5,
+        errors={},
+    )
+
+
+def test_a_ratio_is_of_runs_of_one_round() -> None:
+    """So that a machine that was slower in one round was slower for both."""
+    ours = [one("valkey", 1, 10.0, 5.0), one("valkey", 2, 40.0, 20.0), one("valkey", 3, 12.0, 6.0)]
+    theirs = [one("opentracker", 1, 5.0), one("opentracker", 2, 20.0)]
+    row, beside = rows([*ours, *theirs])
+    assert (row.tracker_us, row.store_us, row.together_us) == (12.0, 6.0, 18.0)
+    assert (row.tracker_ratio, row.ratio) == (2.0, 3.0)  # of the two rounds in which both ran
+    assert (beside.tracker_ratio, beside.ratio) == (1.0, 1.0)
+    (alone,) = rows(ours[:1])
+    assert (alone.tracker_ratio, alone.ratio) == (None, None)
+
+
+def test_a_file_without_the_table_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("nothing")
+    with pytest.raises(LoadError, match="expected one table of load and tracker, found 0"):
+        write_into(path, rows([one("memory", 1, 1.0)]))
+    assert path.read_text() == "nothing"
+
+
+def test_a_late_first_reading_of_the_cpu_leaves_its_requests_out() -> None:
+    """What was spent until then is missing, so what was answered until then must be."""
+    interval = Interval(2, 1.0, 1000, 0, 0, Latency.of({}))
+    assert requests_read([interval], 0.25) == 250
+    assert requests_read([interval], 1.5) == 1000
