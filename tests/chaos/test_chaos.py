@@ -16,10 +16,10 @@ from typing import Final
 import pytest
 
 from tests.chaos.ordeal import CONFIG, Ordeal, Row, check_counters
-from tests.chaos.proxy import Proxy
 from tests.conftest import Daemons, StoreServers
 from tests.support.cluster import StoreCluster
 from tests.support.daemon import Daemon
+from tests.support.proxy import Proxy
 from tests.support.sentinel import Watched, info
 from tests.support.servers import StoreServer
 from tests.support.waiting import eventually

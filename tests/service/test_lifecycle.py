@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.proxy import Proxy
 from tests.conftest import Daemons, StoreServers
 from tests.service.test_supervisor import runs, workers_of
 from tests.support import seccomp
 from tests.support.daemon import HOSTS, Daemon
+from tests.support.proxy import Proxy
 from tests.support.servers import StoreServer
 from tests.support.udp import TrackerClient
 from tests.support.waiting import PATIENCE, eventually, free_port

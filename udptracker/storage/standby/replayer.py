@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from udptracker.core.counters import Counters
+from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.storage.replayable import Pool, ReplayableStore
 from udptracker.storage.standby.journal import News, Recent, pool_of
@@ -23,8 +24,6 @@ _PAUSE: Final = 0.002
 """The most seconds between two chunks: nodes that replay at once do not march in step."""
 _POOLS: Final = 500
 """Swarms asked for at once."""
-_NAMED: Final = 100
-"""Broken keys that are named on the log."""
 
 
 class Replayer:
@@ -53,7 +52,7 @@ class Replayer:
         self._timeout = timeout
         self._lifetime = lifetime
         self._steady = steady
-        self._named: set[str] = set()
+        self._seldom = Seldom()
 
     def use(self, *, timeout: float, lifetime: int) -> None:
         """Go on with these from now on."""
@@ -131,8 +130,7 @@ class Replayer:
     def _note_broken(self, broken: list[str]) -> None:
         self._counters.replay_broken += len(broken)
         for what in broken:
-            if what not in self._named and len(self._named) < _NAMED:
-                self._named.add(what)
+            if self._seldom.allows(what, 0.0):
                 log.warning("a broken value in the store keeps a peer from being written there: %s", what)
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import redis
@@ -29,61 +26,12 @@ from tests.storage.contract import (
     peer_of,
     scrape,
 )
+from tests.support.nodes import Node, node_on, until, until_answer
 from tests.support.servers import StoreServer
-from tests.support.stores import counters_of, make_redis_store, recount
-from tests.support.waiting import PATIENCE
-from udptracker.core.counters import Counters
+from tests.support.stores import counters_of, recount
 from udptracker.core.swarm import IPV4, IPV6, StoreUnavailable
 from udptracker.core.wire import SwarmStats
 from udptracker.storage.base import PeerStore
-from udptracker.storage.memory import MemoryStore
-from udptracker.storage.standby.circuit import StandbyStore
-
-
-class Node:
-    """A standby store as a tracker node has it, and what it counts."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        self.counters = Counters()
-        self.primary = make_redis_store(url, remember_stops=60.0)
-        self.store = StandbyStore(
-            self.primary,
-            lambda clock: MemoryStore(random.Random(3).random, clock),
-            self.counters,
-            **{"timeout": 0.5, "max_peers": 10_000, "replay_window": 10.0, "peer_lifetime": 60.0, "gc_interval": 600.0}
-            | options,
-        )
-
-    async def is_back(self) -> None:
-        """Return when it serves from its primary and has replayed everything."""
-        await _until(lambda: self.counters.store_up and not self.counters.buffered)
-
-
-@asynccontextmanager
-async def node_on(url: str, **options: Any) -> AsyncIterator[Node]:
-    """An open node, closed at the end."""
-    node = Node(url, **options)
-    await node.store.open()
-    try:
-        yield node
-    finally:
-        await node.store.close()
-
-
-async def _until(probe: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if probe():
-                return
-            await asyncio.sleep(0.01)
-
-
-async def _until_answer(ask_again: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if await ask_again():
-                return
-            await asyncio.sleep(0.01)
 
 
 def _peers(client: redis.Redis, letter: str, info_hash: int = 1) -> set[bytes]:
@@ -106,7 +54,7 @@ class TestAway:
                 found = endpoints(await ask(node.store, announce(4, LEECHER, STARTED)))
                 return set(found) == {endpoint_of(n) for n in (1, 2, 3)}
 
-            await _until_answer(finds_all)
+            await until_answer(finds_all)
             assert await scrape(node.store, 1) == [SwarmStats(2, 0, 2)]
             assert (await node.store.totals())[IPV4] == (1, 2, 2)
 
@@ -247,7 +195,7 @@ class TestBack:
             await ask(node.store, announce(1, SEEDER, STARTED))
             connections = node.primary.connections
             await _restart_empty(server)
-            await _until(lambda: node.primary.connections > connections)
+            await until(lambda: node.primary.connections > connections)
             await ask(node.store, announce(2, SEEDER, STARTED))
             await node.is_back()
             with server.client() as client:
@@ -275,7 +223,7 @@ class TestBack:
                 await ask(nodes[number % 2].store, announce(number, LEECHER, STARTED))
             # The nodes' clocks agree to the time that a look at the server's takes.
             later = max(node.store.now() for node in nodes) + 50_000_000
-            await _until(lambda: min(node.store.now() for node in nodes) > later)
+            await until(lambda: min(node.store.now() for node in nodes) > later)
             for number in numbers:
                 last = STOPPED if number % 3 == 0 else NONE
                 await ask(nodes[(number + 1) % 2].store, announce(number, SEEDER, last))
@@ -322,10 +270,10 @@ class TestBack:
 
             async def restart() -> None:
                 seen = len(acknowledged)
-                await _until(lambda: len(acknowledged) > seen + 100)
+                await until(lambda: len(acknowledged) > seen + 100)
                 answers = node.counters.standby_answers
                 await _restart_empty(server)
-                await _until(lambda: node.counters.standby_answers > answers)
+                await until(lambda: node.counters.standby_answers > answers)
                 await node.is_back()
 
             announcing = asyncio.create_task(announce_all_the_time())

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from tests.support.waiting import free_port
+
+_TIME: Final = re.compile(rb"(\*2\r\n\$10\r\n)(\d{10})(?=\r\n\$\d\r\n\d{1,6}\r\n)")
+"""A reply to TIME up to its seconds, which have 10 digits until 2286."""
 
 
 class Proxy:
@@ -77,3 +82,13 @@ class Proxy:
         for sock in (source, sink):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+
+class OtherTime:
+    """A `rewrite` that puts the server's clock ahead by `seconds`, none to begin with."""
+
+    def __init__(self) -> None:
+        self.seconds = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        return _TIME.sub(lambda time: b"%b%d" % (time[1], int(time[2]) + self.seconds), data)
