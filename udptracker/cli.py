@@ -1,4 +1,4 @@
-"""The command line: `udptracker [serve | check | announce | scrape | load]`. The only place that ends the process."""
+"""The command line: `udptracker [serve | check | key | announce | scrape | load]`. All that ends the process."""
 
 from __future__ import annotations
 
@@ -81,6 +81,15 @@ def _register_check(commands: Commands[argparse.ArgumentParser]) -> None:
     check.set_defaults(run=_check)
 
 
+def _register_key(commands: Commands[argparse.ArgumentParser]) -> None:
+    key = commands.add_parser("key", help="the key of connection ids that nodes share through Redis")
+    rotate = key.add_subparsers(required=True, metavar="ACTION").add_parser(
+        "rotate", help="make a new one, for all nodes whose configuration has none"
+    )
+    rotate.add_argument("--config", metavar="FILE", type=Path, help="the configuration of a node; says where Redis is")
+    rotate.set_defaults(run=_rotate_key)
+
+
 def _register_client(commands: Commands[argparse.ArgumentParser]) -> None:
     from udptracker.client import cli
 
@@ -102,6 +111,7 @@ def _register_load(commands: Commands[argparse.ArgumentParser]) -> None:
 _COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]]] = {
     "serve": _register_serve,
     "check": _register_check,
+    "key": _register_key,
     "announce": _register_client,
     "scrape": _register_client,
     "top": _register_top,
@@ -133,6 +143,21 @@ def _check(arguments: argparse.Namespace) -> int:
     for warning in loaded.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     print(config.dump(loaded.settings, loaded.origins), end="")
+    return 0
+
+
+def _rotate_key(arguments: argparse.Namespace) -> int:
+    from udptracker.core.swarm import StoreError
+    from udptracker.service import keys
+
+    loaded = _loaded(arguments.config, {})
+    if loaded is None:
+        return _BAD_USAGE
+    try:
+        print(keys.rotate(loaded.settings))
+    except StoreError as error:
+        print(printable(str(error)), file=sys.stderr)
+        return 1
     return 0
 
 

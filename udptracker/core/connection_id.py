@@ -33,12 +33,16 @@ class ConnectionIds:
     """
 
     def __init__(self, keys: Sequence[bytes], lifetime: float = 120.0, max_clock_skew: float = 10.0) -> None:
-        if not keys:
-            raise ValueError("at least one key")
-        self._macs = [_keyed(key) for key in keys]
+        self.replace_keys(keys)
         self._lifetime = lifetime
         self._max_clock_skew = max_clock_skew
         self._remembered: set[bytes] = set()
+
+    def replace_keys(self, keys: Sequence[bytes]) -> None:
+        """Take other keys, at least one; what is remembered of an id that was valid stays until it is too old."""
+        if not keys:
+            raise ValueError("at least one key")
+        self._macs = [_keyed(key) for key in keys]
 
     def issue(self, address: bytes, now: float) -> bytes:
         """The id for a packed address (4 or 16 bytes) at `now`, Unix seconds."""

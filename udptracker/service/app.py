@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from udptracker.config import Loaded, Settings
+from udptracker.config import Loaded, RedisSettings, Settings
 from udptracker.core.swarm import StoreError
 from udptracker.observe.kernel import socket_drops
 from udptracker.service import lifecycle
@@ -36,10 +36,13 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
     keys = _keys(settings)
     if not keys:
         keys = [secrets.token_bytes(32)]
-        log.warning(
-            "no udp.private_key: made a random one for this process only, "
-            "so its connection ids are unknown to other nodes and after a restart"
-        )
+        if isinstance(settings.storage.config, RedisSettings):
+            log.info("no udp.private_key: nodes without one agree on one through Redis, and who may read that sees it")
+        else:
+            log.warning(
+                "no udp.private_key: made a random one for this process only, "
+                "so its connection ids are unknown to other nodes and after a restart"
+            )
     try:
         bound = bind_all(settings.udp.addresses(), settings.worker_count(), settings.udp.receive_buffer)
         lifecycle.run(_serve(settings, read, keys, bound))

@@ -25,6 +25,7 @@ from udptracker.observe import process
 from udptracker.observe.logs import refusals
 from udptracker.service.batcher import Batcher, Direct, Executor
 from udptracker.service.chores import Chores
+from udptracker.service.keys import FIRST_SECONDS, REFRESH_SECONDS, SharedKeys
 from udptracker.service.lag import watch_lag
 from udptracker.service.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, within
 from udptracker.service.reaper import Reaper
@@ -55,6 +56,7 @@ class Node:
         self._settings = settings
         self._keys = tuple(keys)
         self.store, self._use_in_store = make_store(settings.storage, random.random, self.counters)
+        self._shared_keys = SharedKeys(self.store)
         udp = settings.udp
         self._tracker = Tracker(
             _connection_ids(settings, keys),
@@ -80,6 +82,9 @@ class Node:
     async def start(self) -> None:
         """Open the store, then read from the sockets."""
         await self.store.open()
+        with contextlib.suppress(TimeoutError):  # before the first request, unless the store takes too long
+            async with asyncio.timeout(FIRST_SECONDS):
+                await self._refresh_keys()
         loop = asyncio.get_running_loop()
         # A full collection walks every swarm and would hold requests up for a tenth of a second. Peers are in no
         # reference cycle, so only what is young is looked through, when there is enough of it.
@@ -92,6 +97,7 @@ class Node:
         self._chores.start(
             "totals", lambda: self._config.prometheus_reporting_interval, self._watch_totals, at_once=True
         )
+        self._chores.start("keys", lambda: REFRESH_SECONDS, self._refresh_keys)
         self._chores.start("beat", lambda: _BEAT_SECONDS, self._beat)
         self._chores.start("lag", lambda: 0.0, partial(watch_lag, self.counters), at_once=True)
         if self._reaper is not None:
@@ -116,7 +122,7 @@ class Node:
         before, keys_before = self._settings, self._keys
         self._settings, self._keys = settings, tuple(keys)
         if (keys_before, _of_ids(before)) != (self._keys, _of_ids(settings)):
-            self._tracker.connection_ids = _connection_ids(settings, keys)
+            self._tracker.connection_ids = _connection_ids(settings, self._all_keys())
         self._tracker.use(_policy(settings))
         self._tracker.tell_refusal = refusals(settings.log_peers)
         if isinstance(self._executor, Batcher):
@@ -169,6 +175,14 @@ class Node:
                         seeders[place] += swarm.seeders
                         leechers[place] += swarm.leechers
         return seeders, leechers
+
+    def _all_keys(self) -> tuple[bytes, ...]:
+        """The configured keys; without any, those that nodes share, and that of this process."""
+        return self._keys if self._settings.udp.private_key else (*self._shared_keys.shared, *self._keys)
+
+    async def _refresh_keys(self) -> None:
+        if not self._settings.udp.private_key and await self._shared_keys.refresh(self._keys[0]):
+            self._tracker.connection_ids.replace_keys(self._all_keys())
 
     async def _beat(self) -> None:
         """Let the sockets notice whether the process stood still, and a new minute begin."""

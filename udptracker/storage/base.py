@@ -80,6 +80,16 @@ class PeerStore(ABC):
             StoreUnavailable: it does not answer.
         """
 
+    async def agree_on_keys(self, proposed: bytes) -> list[bytes]:
+        """The keys of connection ids that all nodes on this store share, the first of which issues: the proposed one if
+        there are none yet, and none where nobody shares the store.
+
+        Raises:
+            StoreError: what is stored is not that.
+            StoreUnavailable: it does not answer.
+        """
+        return []
+
     @abstractmethod
     async def ping(self) -> None:
         """Return if the store takes reads and writes.

@@ -217,11 +217,11 @@ class RegistrationsPlan(Piece):
 class ScrapePlan(Piece):
     """Seeders, downloads and leechers of each info hash of a scrape.
 
-    Once the replies are taken, `rows` or `error` is the answer. A count that does not fit a response is the nearest
+    Once the replies are taken, `counts` or `error` is the answer. A count that does not fit a response is the nearest
     that does, and one that is no number is 0: `misfits` is how many there were.
     """
 
-    __slots__ = ("announce", "error", "misfits", "rows", "segments")
+    __slots__ = ("announce", "counts", "error", "misfits", "segments")
 
     def __init__(self, announce: int, scrape: ScrapeOperation) -> None:
         of_seeders, of_leechers = _COMMANDS[scrape.family]

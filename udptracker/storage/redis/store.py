@@ -18,7 +18,9 @@ from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment, segment
 from udptracker.redis.topology import Topology
 from udptracker.storage.base import ReapReport
+from udptracker.storage.redis import keys
 from udptracker.storage.redis.clock import StoreClock
+from udptracker.storage.redis.eviction import warn_of_eviction
 from udptracker.storage.redis.layout import (
     PING,
     info_hash_counter,
@@ -73,6 +75,7 @@ class RedisStore(ReplayableStore):
         self._samples = Samples(int(sample_ttl * _SECOND), draw)
         self._registry = Registry()
         self._reap_interval = reap_interval
+        self._warned = False
         self._counters = counters or Counters()
         self._stopped_milliseconds = int(remember_stops * 1000)
         self._server_clock = StoreClock(time.time_ns() - time.monotonic_ns())
@@ -121,6 +124,9 @@ class RedisStore(ReplayableStore):
             StoreError: one is older than 6.2.
         """
         servers = await self._servers.identify()
+        if not self._warned:
+            self._warned = True
+            await warn_of_eviction(self._topology)
         return Identity(servers, await self._witness.identify())
 
     async def look(self) -> Look:
@@ -130,8 +136,8 @@ class RedisStore(ReplayableStore):
         await self._witness.raise_doubt(since)
 
     async def missing(self, pools: Sequence[Pool]) -> list[Pool]:
-        keys = [swarm_key(family, role, info_hash) for family, info_hash, role in pools]
-        replies = await self._ask([segment(key, "EXISTS", key) for key in keys])
+        names = [swarm_key(family, role, info_hash) for family, info_hash, role in pools]
+        replies = await self._ask([segment(key, "EXISTS", key) for key in names])
         return [pool for pool, found in zip(pools, replies, strict=True) if found == 0]
 
     async def replay(self, entries: Sequence[Entry]) -> Outcome:
@@ -198,7 +204,7 @@ class RedisStore(ReplayableStore):
 
     async def totals(self) -> dict[int, Totals]:
         await self._flush_changes()
-        keys = [
+        names = [
             key
             for family in FAMILIES
             for key in (
@@ -207,9 +213,12 @@ class RedisStore(ReplayableStore):
                 peers_counter(family, Role.LEECHER),
             )
         ]
-        replies = await self._ask([segment(key, "GET", key) for key in keys])
+        replies = await self._ask([segment(key, "GET", key) for key in names])
         numbers = [max(parse_count(reply), 0) for reply in replies]
         return {family: Totals(*numbers[at : at + 3]) for at, family in zip((0, 3), FAMILIES, strict=True)}
+
+    async def agree_on_keys(self, proposed: bytes) -> list[bytes]:
+        return await keys.agree(self._topology, proposed)
 
     async def ping(self) -> None:
         """A write, since a server may answer and still refuse to be written to."""

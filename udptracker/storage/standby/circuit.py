@@ -167,6 +167,11 @@ class StandbyStore(PeerStore):
             return await self._stand_in.totals()
         return await within(self._timeout, self._primary.totals())
 
+    async def agree_on_keys(self, proposed: bytes) -> list[bytes]:
+        if self._stand_in is not None:
+            raise StoreUnavailable(self._reason)
+        return await within(self._timeout, self._primary.agree_on_keys(proposed))
+
     async def ping(self) -> None:
         if self._stand_in is not None:
             raise StoreUnavailable(f"serving from the stand-in of this node: {self._reason}")
