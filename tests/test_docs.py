@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel
 
 from udptracker import __version__, config
+from udptracker.cli import COMMANDS
 from udptracker.config import MemorySettings, RedisSettings, Settings
 from udptracker.observe.metrics import metrics_table
 from udptracker.redis.url import parse_broker
@@ -112,7 +113,7 @@ def test_commands_and_flags_exist() -> None:
         told[command].update(word for word in words if word.startswith("--"))
     (generator,) = re.findall(r"^### The packet generator\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
     told["load"].update(set(re.findall(r"--[a-z-]+", generator)) - {"--help"})
-    assert set(told) == {"serve", "check", "key", "announce", "scrape", "load", "top"}
+    assert set(told) == set(COMMANDS)
     for command, flags in told.items():
         known = set(re.findall(r"--[a-z-]+", help_of(*(["key", "rotate"] if command == "key" else [command]))))
         assert flags <= known, f"{command} does not know {flags - known}"

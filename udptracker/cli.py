@@ -55,7 +55,7 @@ def parser(command: str = "") -> argparse.ArgumentParser:
     if command in ("-V", "--version"):
         return parser
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for register in dict.fromkeys([_COMMANDS[command]] if command in _COMMANDS else _COMMANDS.values()):
+    for register in dict.fromkeys([COMMANDS[command]] if command in COMMANDS else COMMANDS.values()):
         register(commands)
     return parser
 
@@ -102,18 +102,25 @@ def _register_top(commands: Commands[argparse.ArgumentParser]) -> None:
     top.register(commands)
 
 
+def _register_probe(commands: Commands[argparse.ArgumentParser]) -> None:
+    from udptracker.client import probe
+
+    probe.register(commands)
+
+
 def _register_load(commands: Commands[argparse.ArgumentParser]) -> None:
     from udptracker.load import cli
 
     cli.register(commands)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]]] = {
+COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]]] = {
     "serve": _register_serve,
     "check": _register_check,
     "key": _register_key,
     "announce": _register_client,
     "scrape": _register_client,
+    "probe": _register_probe,
     "top": _register_top,
     "load": _register_load,
 }

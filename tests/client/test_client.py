@@ -121,7 +121,7 @@ def test_strays_are_passed_over(mute: socket.socket) -> None:
     right = b"\0\0\0\0TTTTRIGHT_ID"
     thread = answer_first_then(mute, b"short", wrong, right)
     with TrackerClient(4, mute.getsockname(), timeout=5.0) as tracker:
-        assert tracker._connect() == b"RIGHT_ID"
+        assert tracker.connect() == b"RIGHT_ID"
     thread.join()
 
 

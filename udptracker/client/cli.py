@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 from collections.abc import Callable, Sequence
-from math import inf
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-from udptracker.client.conversation import NoAnswer, TrackerClient, TrackerRefused
+from udptracker.client.arguments import add_common, integer
+from udptracker.client.conversation import NoAnswer, TrackerClient, TrackerRefused, announce_request
 from udptracker.client.output import fail, show_json, show_table
 from udptracker.client.targets import INFO_HASH_HELP, BadTarget, format_endpoint, parse_info_hash, parse_url, resolve
 from udptracker.core import wire
-from udptracker.core.wire import AnnounceRequest, Event, WireError
+from udptracker.core.wire import Event, WireError
 
 
 class Shown(NamedTuple):
@@ -47,53 +45,6 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     scrape.add_argument("info_hashes", metavar="INFOHASH", nargs="+", help=INFO_HASH_HELP)
     add_common(scrape)
     scrape.set_defaults(run=_run_scrape)
-
-
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """What all commands have that speak to a tracker."""
-    parser.add_argument("--timeout", type=seconds, default=15.0, help="seconds in all (default: %(default)g)")
-    parser.add_argument("--family", type=int, choices=(4, 6), help="IP version, where the host has both")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def integer(low: int, high: int) -> Callable[[str], int]:
-    """The type of an argument that is a number from `low` to `high`."""
-
-    def parse(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {low} to {high}")
-        return value
-
-    parse.__name__ = "integer"  # argparse names it in "invalid integer value"
-    return parse
-
-
-def seconds(text: str) -> float:
-    """The type of an argument that is a length of time."""
-    value = float(text)
-    if not 0 < value < inf:
-        raise argparse.ArgumentTypeError("expected more than 0 seconds")
-    return value
-
-
-def announce_request(
-    url: str, info_hash: bytes, *, event: Event, left: int, num_want: int, port: int
-) -> AnnounceRequest:
-    """An announce of a peer with a new peer id, to the tracker at this URL, whose path goes with it (BEP 41)."""
-    return AnnounceRequest(
-        info_hash=info_hash,
-        peer_id=b"-UT0100-" + secrets.token_bytes(12),
-        downloaded=0,
-        left=left,
-        uploaded=0,
-        event=event,
-        ip=bytes(4),
-        key=secrets.randbits(32),
-        num_want=num_want,
-        port=port,
-        options=wire.encode_url_data(url) if urlsplit(url).path else b"",
-    )
 
 
 def _run_announce(args: argparse.Namespace) -> int:

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self, TypeVar
+from urllib.parse import urlsplit
 
 from udptracker.core import wire
 from udptracker.core.wire import (
     AnnounceRequest,
     AnnounceResponse,
     ConnectResponse,
+    Event,
     ScrapeResponse,
     SwarmStats,
     WireError,
@@ -69,6 +71,19 @@ class TrackerClient:
     ) -> None:
         self._socket.close()
 
+    def connect(self) -> bytes:
+        """The connection id of this conversation, for which the tracker is asked once.
+
+        Raises:
+            TrackerRefused: with its words.
+            NoAnswer: in time.
+        """
+        if self._connection_id is None:
+            transaction_id = _transaction_id()
+            request = wire.encode_connect_request(transaction_id)
+            self._connection_id = self._ask(request, transaction_id, ConnectResponse).connection_id
+        return self._connection_id
+
     def announce(self, request: AnnounceRequest) -> AnnounceResponse:
         """Announce once.
 
@@ -76,7 +91,7 @@ class TrackerClient:
             TrackerRefused: with its words.
             NoAnswer: in time.
         """
-        connection_id, transaction_id = self._connect(), _transaction_id()
+        connection_id, transaction_id = self.connect(), _transaction_id()
         data = wire.encode_announce_request(connection_id, transaction_id, request)
         return self._ask(data, transaction_id, AnnounceResponse)
 
@@ -92,20 +107,13 @@ class TrackerClient:
         swarms: list[SwarmStats] = []
         while len(swarms) < len(info_hashes):
             part = info_hashes[len(swarms) : len(swarms) + MOST_SCRAPED]
-            connection_id, transaction_id = self._connect(), _transaction_id()
+            connection_id, transaction_id = self.connect(), _transaction_id()
             data = wire.encode_scrape_request(connection_id, transaction_id, part)
             rows = self._ask(data, transaction_id, ScrapeResponse).swarms
             if not 0 < len(rows) <= len(part):
                 raise NoAnswer(f"{len(rows)} rows for {len(part)} info hashes")
             swarms += rows
         return swarms
-
-    def _connect(self) -> bytes:
-        if self._connection_id is None:
-            transaction_id = _transaction_id()
-            request = wire.encode_connect_request(transaction_id)
-            self._connection_id = self._ask(request, transaction_id, ConnectResponse).connection_id
-        return self._connection_id
 
     def _ask(self, data: bytes, transaction_id: int, expected: type[R]) -> R:
         reason = "no answer"
@@ -139,6 +147,25 @@ class TrackerClient:
             if isinstance(response, wire.ErrorResponse):
                 raise TrackerRefused(response.message)
             raise NoAnswer(f"answered with {type(response).__name__}")
+
+
+def announce_request(
+    url: str, info_hash: bytes, *, event: Event, left: int, num_want: int, port: int
+) -> AnnounceRequest:
+    """An announce of a peer with a new peer id, to the tracker at this URL, whose path goes with it (BEP 41)."""
+    return AnnounceRequest(
+        info_hash=info_hash,
+        peer_id=b"-UT0100-" + secrets.token_bytes(12),
+        downloaded=0,
+        left=left,
+        uploaded=0,
+        event=event,
+        ip=bytes(4),
+        key=secrets.randbits(32),
+        num_want=num_want,
+        port=port,
+        options=wire.encode_url_data(url) if urlsplit(url).path else b"",
+    )
 
 
 def _transaction_id() -> int:
