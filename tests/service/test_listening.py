@@ -13,7 +13,8 @@ import pytest
 from tests.support.waiting import free_port
 from udptracker import config
 from udptracker.config import Listen
-from udptracker.service.listening import Bound, bind_all
+from udptracker.service.listening import Bound, bind_all, take_over
+from udptracker.service.notify import Inherited
 
 BUFFER = 1 << 16
 
@@ -114,3 +115,16 @@ def test_an_absent_address_that_nobody_named_is_left_out(caplog: pytest.LogCaptu
 def test_one_that_was_named_or_is_the_only_one_is_an_error(named: bool) -> None:
     with pytest.raises(OSError, match="Cannot assign requested address"):
         bind_all([Listen("2001:db8::1", free_port(), False, named)], 1, BUFFER)
+
+
+def test_only_udp_sockets_are_taken_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, pytest.raises(OSError, match=r"'metrics'.* none of UDP"):
+        take_over([Inherited("metrics", tcp)], 1)
+
+
+def test_the_wildcard_that_is_taken_over_tells_its_families() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", 0))
+        (address,) = take_over([Inherited("udptracker", sock)], 2).addresses
+        assert address == Listen("::", sock.getsockname()[1], True, True)

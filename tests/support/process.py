@@ -50,8 +50,14 @@ class ChildProcess:
         """Everything it has printed so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    def launch(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
-        """Start the program in the background, without stdin, in the given environment or our own."""
+    def launch(
+        self,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Start the program in the background, without stdin, in the given environment or our own, with these files
+        of ours open."""
         assert not self.running, f"already running as {self.pid}"
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -61,6 +67,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 cwd=self.log_path.parent,
                 env=environment,
+                pass_fds=descriptors,
             )
 
     def signal(self, number: signal.Signals) -> None:

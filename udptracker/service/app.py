@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from udptracker.config import Loaded, RedisSettings, Settings
+from udptracker.core.counters import Counters
 from udptracker.core.swarm import StoreError
 from udptracker.observe.kernel import socket_drops
 from udptracker.service import lifecycle
-from udptracker.service.listening import Bound, bind_all
+from udptracker.service.chores import Chores
+from udptracker.service.listening import Bound, bind_all, take_over
+from udptracker.service.notify import Notifier, inherited
 from udptracker.service.reload import OneAfterAnother, Reloader
 from udptracker.service.site import start_site
 from udptracker.service.status_line import StatusLine
@@ -24,6 +28,11 @@ T = TypeVar("T")
 
 _PAGE_SECONDS: Final = 3.0
 """How long a page of the metrics server waits for the event loop: for workers that do not answer it, among others."""
+
+_STATUS_SECONDS: Final = 10.0
+"""Between two lines for `systemctl status`."""
+_BEATS: Final = 3
+"""Beats within the time after which the watchdog bites."""
 
 
 def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
@@ -44,8 +53,12 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
                 "so its connection ids are unknown to other nodes and after a restart"
             )
     try:
-        bound = bind_all(settings.udp.addresses(), settings.worker_count(), settings.udp.receive_buffer)
-        lifecycle.run(_serve(settings, read, keys, bound))
+        workers, handed = settings.worker_count(), inherited(os.environ)
+        if handed:
+            bound = take_over(handed, workers)
+        else:
+            bound = bind_all(settings.udp.addresses(), workers, settings.udp.receive_buffer)
+        lifecycle.run(_serve(settings, read, keys, bound, Notifier(os.environ)))
     except (OSError, StoreError) as error:
         log.error("%s", error)
         return 1
@@ -53,7 +66,9 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
     return 0
 
 
-async def _serve(settings: Settings, read: Callable[[], Loaded], keys: list[bytes], bound: Bound) -> None:
+async def _serve(
+    settings: Settings, read: Callable[[], Loaded], keys: list[bytes], bound: Bound, notifier: Notifier
+) -> None:
     """A node in this process or in several others, metrics in a thread of this one."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -73,24 +88,44 @@ async def _serve(settings: Settings, read: Callable[[], Loaded], keys: list[byte
     async def use(settings: Settings) -> bool:
         return await service.use(settings, _keys(settings) or keys)
 
-    async def report_status() -> None:
-        log.info("status: %s; %s", status.of(await service.snapshots()), (await service.ready())[1])
+    async def status() -> str:
+        return f"{line.of(await service.snapshots())}; {(await service.ready())[1]}"
 
-    status = StatusLine()
-    reloader, reporter = Reloader(settings, read, use), OneAfterAnother(report_status)
+    async def report_status() -> None:
+        log.info("status: %s", await status())
+
+    async def tell_status() -> None:
+        notifier.status(await status())
+
+    async def beat() -> None:
+        if await service.turns():
+            notifier.beat()
+
+    def serving() -> None:
+        report(settings, bound)
+        notifier.ready("serving")
+
+    line, chores = StatusLine(), Chores(Counters())
+    reloader, reporter = Reloader(settings, read, use, notifier), OneAfterAnother(report_status)
     lifecycle.heed(told, reload=reloader.ask, report=reporter.ask, before_the_end=kill)
+    if notifier.is_heard:
+        chores.start("status", lambda: _STATUS_SECONDS, tell_status)
+    if notifier.watchdog_seconds is not None:
+        between = notifier.watchdog_seconds / _BEATS
+        chores.start("watchdog", lambda: between, beat, at_once=True)
     site = start_site(
         lambda: reloader.settings,
         snapshots=lambda: _on_loop(loop, service.snapshots(), {}),
-        kernel_drops=lambda: sum(map(socket_drops, itertools.chain.from_iterable(bound.sockets))),
+        kernel_drops=lambda: sum(map(socket_drops, set(itertools.chain.from_iterable(bound.sockets)))),
         reloads=lambda: reloader.counts,
         alive=lambda: _on_loop(loop, service.alive(), False),
         ready=lambda: _on_loop(loop, service.ready(), (False, "the event loop does not answer")),
         busiest=lambda: _on_loop(loop, service.busiest(), []),
     )
     try:
-        await lifecycle.live(service, told, lambda: report(settings, bound))
+        await lifecycle.live(service, told, serving, notifier.stopping)
     finally:
+        await chores.stop(lifecycle.CLOSE_SECONDS)
         if site is not None:
             site.stop()
 

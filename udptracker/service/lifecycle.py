@@ -59,6 +59,10 @@ class Service(Protocol):
     async def snapshots(self) -> dict[str, dict[str, Any]]:
         """The counters of each process that serves, by its name."""
 
+    async def turns(self) -> bool:
+        """Whether every process of it has an event loop that turns and a store that answers in time, or is known to
+        be away."""
+
     async def alive(self) -> bool:
         """Whether every process of it responds."""
 
@@ -93,12 +97,15 @@ def run(life: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
-async def live(service: Service, told: asyncio.Event, serving: Callable[[], None]) -> None:
+async def live(
+    service: Service, told: asyncio.Event, serving: Callable[[], None], stopping: Callable[[], None] | None = None
+) -> None:
     """From start to stop.
 
     Args:
         told: set when it is to stop, by signals among others (see `heed`).
         serving: called once, when requests are served.
+        stopping: called once, before anything is stopped.
     """
     starting = asyncio.ensure_future(service.start())
     waiting = asyncio.ensure_future(told.wait())
@@ -113,6 +120,8 @@ async def live(service: Service, told: asyncio.Event, serving: Callable[[], None
         if sys.stderr is not None:
             # The last resort, for what holds up the loop or the interpreter itself.
             faulthandler.dump_traceback_later(_LAST_RESORT_SECONDS, exit=True)
+        if stopping is not None:
+            stopping()
         waiting.cancel()
         if not starting.done():
             starting.cancel()

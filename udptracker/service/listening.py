@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from udptracker.config import Listen
 from udptracker.net.sockets import bind
+from udptracker.service.notify import Inherited
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,37 @@ def bind_all(addresses: Sequence[Listen], workers: int, receive_buffer: int) -> 
     if absent is not None and not bound.addresses:
         raise absent
     return bound
+
+
+def take_over(handed: Sequence[Inherited], workers: int) -> Bound:
+    """The same of sockets that somebody else has opened, who keeps them while the tracker is restarted.
+
+    Each worker has its own of an address where there is one for each; a single one is shared by all.
+
+    Raises:
+        OSError: one is no UDP socket, or there are neither one nor as many as workers for an address; it is named.
+    """
+    by_address: dict[Listen, list[socket.socket]] = {}
+    for name, sock in handed:
+        if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            raise OSError(f"the socket {name!r} that was handed over is none of UDP")
+        by_address.setdefault(_address_of(sock), []).append(sock)
+    bound = Bound(list(by_address), [[] for _ in range(workers)])
+    for address, sockets in by_address.items():
+        if len(sockets) not in (1, workers):
+            raise OSError(
+                f"{len(sockets)} sockets were handed over on {address}: expected 1, or {workers} for {workers} workers"
+            )
+        for number, mine in enumerate(bound.sockets):
+            mine.append(sockets[number % len(sockets)])
+    return bound
+
+
+def _address_of(sock: socket.socket) -> Listen:
+    host, port = sock.getsockname()[:2]
+    v6 = sock.family == socket.AF_INET6
+    both = v6 and host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return Listen(host, port, both, True)
 
 
 def _bind(address: Listen, share_port: bool, receive_buffer: int) -> socket.socket:

@@ -136,6 +136,11 @@ class Node:
     def _config(self) -> MemorySettings | RedisSettings:
         return self._settings.storage.config
 
+    async def turns(self) -> bool:
+        """True, once the store has answered or is known not to; never returns while the path to it is stuck."""
+        await self.ready()
+        return True
+
     async def alive(self) -> bool:
         return True
 

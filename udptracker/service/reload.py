@@ -10,12 +10,15 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from udptracker.config import ConfigError, Loaded, Settings
+from udptracker.service.notify import Notifier
 
 log = logging.getLogger(__name__)
 
 TAKEN: Final = "taken"
 REFUSED: Final = "refused"
 """What a reload comes to: `udptracker_config_reloads_total{result}`."""
+
+_STILL_HOLDS: Final = "the configuration is refused: what was read before still holds"
 
 NEEDS_A_RESTART: Final = (
     "metrics_addr",
@@ -85,26 +88,41 @@ class Reloader(OneAfterAnother):
         settings: what is running.
         read: the configuration as it is now.
         use: takes settings into the tracker; whether every process of it has.
+        notifier: told when it begins, and what came of it.
     """
 
     def __init__(
-        self, settings: Settings, read: Callable[[], Loaded], use: Callable[[Settings], Awaitable[bool]]
+        self,
+        settings: Settings,
+        read: Callable[[], Loaded],
+        use: Callable[[Settings], Awaitable[bool]],
+        notifier: Notifier,
     ) -> None:
-        super().__init__(self._reload)
+        super().__init__(self._tell_and_reload)
+        self._notifier = notifier
         self.settings = settings
         self._read = read
         self._use = use
         self.counts = {TAKEN: 0, REFUSED: 0}
 
-    async def _reload(self) -> None:
+    async def _tell_and_reload(self) -> None:
+        self._notifier.reloading()
+        status = _STILL_HOLDS
+        try:
+            status = await self._reload()
+        finally:
+            self._notifier.ready(status)
+
+    async def _reload(self) -> str:
+        """Read and take; what came of it, in a line."""
         try:
             loaded = await asyncio.to_thread(self._read)
         except (ConfigError, OSError) as error:
             self.counts[REFUSED] += 1
             for fault in error.faults if isinstance(error, ConfigError) else [error]:
                 log.error("%s", fault)
-            log.error("the configuration is refused: what was read before still holds")
-            return
+            log.error("%s", _STILL_HOLDS)
+            return _STILL_HOLDS
         for warning in loaded.warnings:
             log.warning("%s", warning)
         settings, taken, left = change(self.settings, loaded.settings)
@@ -113,9 +131,11 @@ class Reloader(OneAfterAnother):
             log.warning("not every worker has taken the new configuration yet: one that is restarted will")
         self.settings = settings
         self.counts[TAKEN] += 1
-        log.info("configuration reloaded: %s", ", ".join(taken) if taken else "nothing else than before")
+        said = f"configuration reloaded: {', '.join(taken) if taken else 'nothing else than before'}"
+        log.info("%s", said)
         if left:
             log.warning("left as it was until a restart: %s", ", ".join(left))
+        return said
 
 
 def _flat(part: BaseModel, prefix: str = "") -> dict[str, Any]:

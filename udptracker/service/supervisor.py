@@ -120,13 +120,22 @@ class Worker:
 
         It is asked nothing again that it has not answered yet: whoever asks meanwhile is given that answer.
         """
-        answer = self._asked.get(question)
+        answer = self._ask(question, given)
         if answer is None:
-            if self._channel is None or not self._channel.send((question, given)):
-                return None
-            answer = self._asked[question] = asyncio.get_running_loop().create_future()
+            return None
         await asyncio.wait({answer}, timeout=_ANSWER_SECONDS)
         return answer.result() if answer.done() else None
+
+    async def asked(self, question: str) -> Any:
+        """The same, however long it takes."""
+        answer = self._ask(question, ())
+        return None if answer is None else await asyncio.shield(answer)
+
+    def _ask(self, question: str, given: tuple[object, ...]) -> asyncio.Future[Any] | None:
+        answer = self._asked.get(question)
+        if answer is None and self._channel is not None and self._channel.send((question, given)):
+            answer = self._asked[question] = asyncio.get_running_loop().create_future()
+        return answer
 
     def hang_up(self) -> None:
         """Tell it to stop."""
@@ -224,6 +233,10 @@ class Supervisor:
         """The counters of every worker that has ever answered, by its index."""
         taken = await asyncio.gather(*(each.snapshot() for each in self._workers))
         return {str(each.index): found for each, found in zip(self._workers, taken, strict=True) if found is not None}
+
+    async def turns(self) -> bool:
+        """Whether every worker can say whether it is ready."""
+        return all([await each.asked(orders.READY) is not None for each in self._workers])
 
     async def alive(self) -> bool:
         """Whether every worker answers."""
