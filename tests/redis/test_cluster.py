@@ -31,10 +31,10 @@ from tests.support.cluster import StoreCluster
 from tests.support.servers import StoreServer, wait_until_replicated
 from tests.support.stores import redis_store
 from tests.support.waiting import PATIENCE
-from udptracker.core.swarm import IPV4, AnnounceResult, StoreUnavailable
+from udptracker.core.swarm import IPV4, IPV6, AnnounceResult, StoreError, StoreUnavailable
 from udptracker.core.wire import SwarmStats
 from udptracker.storage.base import PeerStore
-from udptracker.storage.redis.layout import swarm_key
+from udptracker.storage.redis.layout import group, swarm_key
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,31 @@ async def test_every_master_holds_its_share(cluster: StoreCluster, clock: Clock)
     assert [key for keys in shares for key in keys if len(key) != 47] == []
     assert sum(map(len, shares)) == 300
     assert min(map(len, shares)) > 50
+
+
+async def test_a_lost_registry_is_built_anew_from_all_masters(cluster: StoreCluster, clock: Clock) -> None:
+    async with redis_store(cluster.url, clock, remember_stops=60.0) as store:
+        await ask_all(store, [announce(n, SEEDER, STARTED, info_hash=n) for n in range(60)])
+        await store.reap(0)
+        owner = cluster.owner(group(IPV4))
+        with owner.client() as client:
+            client.delete(group(IPV4))
+            clock.advance(60)
+            assert (await store.reap(clock())).peers == 60
+            assert not client.exists(group(IPV4))
+        assert await store.totals() == {IPV4: (0, 0, 0), IPV6: (0, 0, 0)}
+
+
+async def test_a_registration_that_fails_is_no_success(cluster: StoreCluster, clock: Clock) -> None:
+    """The swarms are on all masters, their names on one."""
+    async with redis_store(cluster.url, clock) as store:
+        with cluster.owner(group(IPV4)).client() as client:
+            client.set(group(IPV4), "not a hash")
+            results = await store.execute([announce(n, SEEDER, STARTED, info_hash=n) for n in range(10)])
+            assert all(isinstance(result, StoreError) for result in results)
+            client.delete(group(IPV4))
+            await ask(store, announce(99, LEECHER, NONE))
+            assert client.hlen(group(IPV4)) == 11
 
 
 async def test_one_node_of_the_url_is_enough(cluster: StoreCluster, clock: Clock) -> None:

@@ -189,6 +189,16 @@ class StoreContract:
         await ask(store, announce(2, SEEDER, COMPLETED))
         assert await scrape(store, 1) == [SwarmStats(2, 2, 0)]
 
+    async def test_a_download_counts_once_until_the_peer_has_stopped(self, store: PeerStore) -> None:
+        for _ in range(3):
+            await ask(store, announce(1, LEECHER, STARTED))
+            await ask(store, announce(1, SEEDER, COMPLETED))
+        assert await scrape(store, 1) == [SwarmStats(1, 1, 0)]
+        await ask(store, announce(1, SEEDER, STOPPED))
+        await ask(store, announce(1, LEECHER, STARTED))
+        await ask(store, announce(1, SEEDER, COMPLETED))
+        assert await scrape(store, 1) == [SwarmStats(1, 2, 0)]
+
     async def test_completed_with_bytes_left_is_a_leecher(self, store: PeerStore) -> None:
         await ask(store, announce(1, LEECHER, STARTED))
         await ask(store, announce(1, LEECHER, COMPLETED))
@@ -292,6 +302,7 @@ class StoreContract:
         rng = random.Random(20150215)
         model: dict[tuple[int, int], dict[int, tuple[Role, int]]] = {}
         downloads: Counter[tuple[int, int]] = Counter()
+        counted: set[tuple[int, int, int]] = set()
         for _ in range(40):
             batch = []
             clock.advance(10)
@@ -304,9 +315,11 @@ class StoreContract:
                 was = swarm.get(number)
                 if event is STOPPED:
                     swarm.pop(number, None)
+                    counted.discard((family, info_hash, number))
                     continue
                 if event is COMPLETED and role is SEEDER and was is not None and was[0] is LEECHER:
-                    downloads[family, info_hash] += 1
+                    downloads[family, info_hash] += (family, info_hash, number) not in counted
+                    counted.add((family, info_hash, number))
                 swarm[number] = (role, clock())
             await ask_all(store, batch)
             if rng.random() < 0.2:

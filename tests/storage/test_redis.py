@@ -26,11 +26,11 @@ class TestRedisStore(StoreContract):
 
 
 class TestRedisStoreWithoutSamples(StoreContract):
-    """The contract with every optional part turned off."""
+    """The contract where every read goes to the server."""
 
     @pytest.fixture
     async def store(self, clock: Clock, valkey: StoreServer) -> AsyncIterator[PeerStore]:
-        async with redis_store(valkey.url, clock, sample_ttl=0.0) as store:
+        async with redis_store(valkey.url, clock, sample_ttl=0.0, remember_stops=60.0) as store:
             yield store
 
 

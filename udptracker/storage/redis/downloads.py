@@ -1,4 +1,6 @@
-"""Downloads of swarms that have lost all their peers: kept for a while, and of so many swarms, then forgotten.
+"""Downloads: each counts once for a peer until it has stopped, and is kept for a while after its swarm is empty.
+
+Those of swarms that have lost all their peers are kept for `DOWNLOADS_KEPT_SECONDS`, and of so many swarms.
 
 A sorted set has the info hashes that were left, by the second in which a walk found them so. They come there in two
 ways: the walk takes the name of an emptied swarm hash out, and in passing it looks through some of the hashes of
@@ -14,7 +16,8 @@ from hiredis import ReplyError
 from udptracker.core.swarm import Role, StoreUnavailable
 from udptracker.redis.segment import Segment, segment
 from udptracker.redis.topology import Topology
-from udptracker.storage.redis.layout import downloads_key, left_key, swarm_key, sweep_key
+from udptracker.storage.redis import scripts
+from udptracker.storage.redis.layout import command, counted_key, downloads_key, left_key, swarm_key, sweep_key
 
 DOWNLOADS_KEPT_SECONDS: Final = 7 * 86_400
 MOST_DOWNLOADS_KEPT: Final = 100_000
@@ -24,6 +27,14 @@ _FORGOTTEN_AT_ONCE: Final = 500
 _SHARDS: Final = 65_536
 _SHARDS_A_WALK: Final = 64
 """With a walk every three minutes all are looked through in two days."""
+
+
+def count_download(family: int, info_hash: bytes, peer: bytes, stamp: bytes, lifetime: bytes) -> Segment:
+    """Count a download of a peer unless one was within `lifetime`, milliseconds in decimal; in any case if empty."""
+    key = downloads_key(family, info_hash)
+    if not lifetime:
+        return Segment(key, command(b"HINCRBY", key, info_hash, b"1"), 1)
+    return scripts.count_download(counted_key(family, info_hash, peer), key, info_hash, stamp, lifetime)
 
 
 class Leftovers:
@@ -73,10 +84,10 @@ class Leftovers:
         while True:
             excess = max(size - MOST_DOWNLOADS_KEPT, 0) if isinstance(size, int) else 0
             if excess:
-                command: tuple[Any, ...] = ("ZRANGE", self._key, "0", str(min(excess, _FORGOTTEN_AT_ONCE) - 1))
+                chosen_by: tuple[Any, ...] = ("ZRANGE", self._key, "0", str(min(excess, _FORGOTTEN_AT_ONCE) - 1))
             else:
-                command = ("ZRANGEBYSCORE", self._key, "-inf", oldest, "LIMIT", "0", str(_FORGOTTEN_AT_ONCE))
-            (chosen,) = await self._ask([segment(self._key, *command)])
+                chosen_by = ("ZRANGEBYSCORE", self._key, "-inf", oldest, "LIMIT", "0", str(_FORGOTTEN_AT_ONCE))
+            (chosen,) = await self._ask([segment(self._key, *chosen_by)])
             if not isinstance(chosen, list) or not chosen:
                 return
             alone = await self._without_peers(chosen)
@@ -99,9 +110,9 @@ class Leftovers:
             if seeders == leechers == 0
         ]
 
-    def _on_downloads(self, command: str, info_hash: bytes) -> Segment:
+    def _on_downloads(self, name: str, info_hash: bytes) -> Segment:
         key = downloads_key(self._family, info_hash)
-        return segment(key, command, key, info_hash)
+        return segment(key, name, key, info_hash)
 
     async def _ask(self, segments: list[Segment]) -> list[Any]:
         """Replies, errors only where a value is of another type than it should be."""

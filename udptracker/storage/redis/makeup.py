@@ -15,7 +15,8 @@ from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.context import Context
-from udptracker.storage.redis.layout import COMMANDS, COUNTS, END, command, counted_key, downloads_key, swarm_key
+from udptracker.storage.redis.downloads import count_download
+from udptracker.storage.redis.layout import COMMANDS, COUNTS, END, swarm_key
 from udptracker.storage.redis.plan import Piece, RegistrationsPlan, RolePlan, Single, SwarmPlan, take_all
 from udptracker.storage.redis.registry import Registration
 from udptracker.storage.redis.samples import Samples
@@ -115,13 +116,8 @@ class MakeUp:
         self._pieces += self._registrations
 
     def _count_download(self, place: int) -> Segment:
-        """Once, until the peer has stopped: the mark says that it was counted."""
-        announce, lifetime = self._context.announce(place), self._context.lifetime
-        key = downloads_key(announce.family, announce.info_hash)
-        if not lifetime:
-            return Segment(key, command(b"HINCRBY", key, announce.info_hash, b"1"), 1)
-        mark = counted_key(announce.family, announce.info_hash, announce.peer)
-        return scripts.count_download(mark, key, announce.info_hash, self._context.stamp, lifetime)
+        context, announce = self._context, self._context.announce(place)
+        return count_download(announce.family, announce.info_hash, announce.peer, context.stamp, context.lifetime)
 
     def _plan_drops(self) -> None:
         before = b"%d" % (self._context.now - 1)  # who comes at this very moment, in this batch perhaps, stays

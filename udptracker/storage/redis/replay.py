@@ -18,11 +18,10 @@ from udptracker.core.swarm import Role
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment, segment
 from udptracker.storage.redis import scripts
+from udptracker.storage.redis.downloads import count_download
 from udptracker.storage.redis.layout import (
     COMMANDS,
     STAMP_DIGITS,
-    command,
-    downloads_key,
     group,
     info_hash_counter,
     peers_counter,
@@ -127,8 +126,8 @@ class Replay:
                 self.changes.append((info_hash_counter(family), 1))
             left_leechers = on_leechers and (stopped or role is Role.SEEDER)
             if graduated or (completed and left_leechers):
-                key = downloads_key(family, info_hash)
-                downloads.append(Segment(key, command(b"HINCRBY", key, info_hash, b"1"), 1))
+                lifetime = b"%d" % self._stopped_milliseconds if self._stopped_milliseconds else b""
+                downloads.append(count_download(family, info_hash, entry.peer, b"%d" % entry.stamp, lifetime))
         self._downloads = [each.key for each in downloads]
         return downloads
 
