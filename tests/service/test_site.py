@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from tests.config.support import settings
+from tests.conftest import Daemons
+from tests.support.servers import StoreServer
 from tests.support.waiting import free_port
 from udptracker.core.busiest import BusySwarm
 from udptracker.core.counters import Counters
@@ -111,3 +113,22 @@ def test_an_address_in_use_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=rf"^cannot serve metrics on 127\.0\.0\.1 port {port}: "):
             start(metrics_addr=f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_running_tracker_tells_of_its_swarms(daemons: Daemons, valkey: StoreServer, workers: int) -> None:
+    daemon = daemons(valkey.url, arguments=("--workers", str(workers)))
+    busy, calm = bytes(range(20)), bytes(20)
+    for number in range(2, 22):
+        daemon.announce(busy, 6881, source=f"127.0.0.{number}", left=number % 2)
+    daemon.announce(calm, 6881, left=0)
+    first, second = json.loads(daemon.get("/stats.json")[1])["busiest"]
+    assert (first["info_hash"], first["seeders"], first["leechers"]) == (busy.hex(), 10, 10)
+    assert (second["info_hash"], second["seeders"], second["leechers"]) == (calm.hex(), 1, 0)
+    assert first["announces"] == pytest.approx(20 * second["announces"], rel=0.5), "of clocks that differ a little"
+
+
+def test_no_swarm_is_told_of_where_the_operator_wants_none(daemons: Daemons) -> None:
+    daemon = daemons("memory", config="udptracker: {status_swarms: 0}")
+    daemon.announce(bytes(20), 6881)
+    assert json.loads(daemon.get("/stats.json")[1])["busiest"] == []
