@@ -116,8 +116,8 @@ def soak(
         seconds=seconds,
         rate=outcome["requests_per_second"],
         lost=outcome["requests"]["lost"],
-        mark=_middle([state for state in states if mark - width <= state.seconds <= mark + width]),
-        end=_middle([state for state in states if state.seconds >= seconds - 2 * width]),
+        mark=_around(mark, width, states),
+        end=_around(seconds - width, width, states),
         states=tuple(states),
     )
 
@@ -140,7 +140,10 @@ def _state(daemon: Daemon, elapsed: float) -> State | None:
     return State(elapsed, resident, files, threads, p99 or 0.0)
 
 
-def _middle(states: Sequence[State]) -> State:
-    """The median of each figure."""
+def _around(seconds: float, width: float, states: Sequence[State]) -> State:
+    """The median of each figure, of the states from so many seconds before to as many after, and of three at least."""
     assert states, "the tracker never answered"
-    return State(*(median(asdict(state)[name] for state in states) for name in State.__dataclass_fields__))
+    nearest = sorted(states, key=lambda state: abs(state.seconds - seconds))
+    within = [state for state in nearest if abs(state.seconds - seconds) <= width]
+    chosen = [asdict(state) for state in (within if len(within) >= 3 else nearest[:3])]
+    return State(*(median(state[name] for state in chosen) for name in State.__dataclass_fields__))

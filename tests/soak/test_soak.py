@@ -24,6 +24,9 @@ SLACK_THREADS = 4
 P99_GROWTH = 2.0
 P99_SECONDS = 0.05
 """Below which a 99th percentile is noise on a machine that others use."""
+KEPT = 0.99
+"""Of its schedule, as much as the load must have kept for its latencies to tell anything: if it did not, the machine
+had no time for them. The table has the rate, so that it shows."""
 
 
 def kill_a_worker(daemon: Daemon) -> None:
@@ -62,11 +65,12 @@ def test_nothing_grows(
         incidents = [lambda: restart(store), lambda: reload(daemon)]
         if kind == "two-workers":
             incidents.append(lambda: kill_a_worker(daemon))
+    rate: int = request.config.getoption("--soak-rate")
     outcome = soak(
         daemon,
         kind,
         seconds=request.config.getoption("--soak-seconds"),
-        rate=request.config.getoption("--soak-rate"),
+        rate=rate,
         incidents=incidents,
         folder=tmp_path,
     )
@@ -77,7 +81,8 @@ def test_nothing_grows(
     assert end.resident <= mark.resident * GROWTH + SLACK_BYTES
     assert end.files <= mark.files + SLACK_FILES
     assert end.threads <= mark.threads + SLACK_THREADS
-    assert end.p99 <= max(mark.p99 * P99_GROWTH, P99_SECONDS)
+    if outcome.rate >= KEPT * rate:
+        assert end.p99 <= max(mark.p99 * P99_GROWTH, P99_SECONDS)
     eventually(lambda: daemon.get("/readyz")[0] == 200, "it to be ready at the end")
     daemon.stop()
     assert "Traceback" not in daemon.log
