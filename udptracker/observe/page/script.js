@@ -225,7 +225,7 @@ function show(stats) {
       ["Refused, stand-in full", short(standby.refused)],
     ]),
   ]);
-  table("workers", ["Worker", "/s", "CPU", "Memory", "Waiting", "Store"], workers.map((worker) => [
+  table("workers", ["Worker", "/s", "CPU", "Memory", "Queue", "Store"], workers.map((worker) => [
     worker.name, rate(worker.requests), `${(100 * worker.cpu).toFixed(worker.cpu < 0.1 ? 1 : 0)} %`, bytes(worker.resident_bytes), short(worker.queue_depth), yes(worker.store_up, "up", "away"),
   ]), "none answers");
   list("reaper", [
