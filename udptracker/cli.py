@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,15 +21,6 @@ log = logging.getLogger(__name__)
 Commands = argparse._SubParsersAction  # what `add_subparsers` returns; argparse has no public name for it
 
 _BAD_USAGE: Final = 2
-_BROKER: Final = "storage.config.redis_broker"
-_FLAGS: Final = {
-    "udp.addr": "listen",
-    _BROKER: "storage",
-    "metrics_addr": "metrics",
-    "workers": "workers",
-    "log_level": "log_level",
-}
-"""The key that each flag of `serve` stands for, and the flag as argparse names it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,6 +68,7 @@ def _register_check(commands: Commands[argparse.ArgumentParser]) -> None:
     check.add_argument(
         "file", metavar="FILE", type=Path, nargs="?", help="without one, the environment alone is looked at"
     )
+    check.add_argument("--store", action="store_true", help="try every command that is needed on the store, too")
     check.set_defaults(run=_check)
 
 
@@ -108,6 +99,12 @@ def _register_probe(commands: Commands[argparse.ArgumentParser]) -> None:
     probe.register(commands)
 
 
+def _register_swarms(commands: Commands[argparse.ArgumentParser]) -> None:
+    from udptracker.client import swarms
+
+    swarms.register(commands)
+
+
 def _register_load(commands: Commands[argparse.ArgumentParser]) -> None:
     from udptracker.load import cli
 
@@ -121,6 +118,8 @@ COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]
     "announce": _register_client,
     "scrape": _register_client,
     "probe": _register_probe,
+    "swarm": _register_swarms,
+    "swarms": _register_swarms,
     "top": _register_top,
     "load": _register_load,
 }
@@ -128,17 +127,18 @@ COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from udptracker.config import flags
     from udptracker.observe import logs
     from udptracker.service import app
 
-    loaded = _loaded(arguments.config, _overrides(arguments))
+    loaded = _loaded(arguments.config, vars(arguments))
     if loaded is None:
         return _BAD_USAGE
     logs.configure(loaded.settings.log_level, form=loaded.settings.log_format)
     log.info("%s on Python %s", build.describe(), platform.python_version())
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    return app.serve(loaded.settings, lambda: _read(arguments.config, _overrides(arguments)))
+    return app.serve(loaded.settings, lambda: flags.read(arguments.config, vars(arguments)))
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -150,7 +150,39 @@ def _check(arguments: argparse.Namespace) -> int:
     for warning in loaded.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     print(config.dump(loaded.settings, loaded.origins), end="")
-    return 0
+    return _check_store(loaded.settings) if arguments.store else 0
+
+
+def _check_store(settings: config.Settings) -> int:
+    """Say what the store lacks, on standard error; the exit status."""
+    import asyncio
+
+    from udptracker import config
+    from udptracker.core.swarm import StoreError
+
+    if not isinstance(settings.storage.config, config.RedisSettings):
+        print("store: memory needs nothing", file=sys.stderr)
+        return 0
+    from udptracker.client.reaching import reached
+    from udptracker.storage.redis.needs import Lacks, lacks
+
+    async def ask(redis: config.RedisSettings) -> Lacks:
+        async with reached(redis) as topology:
+            return await lacks(topology)
+
+    where = settings.storage.describe()
+    try:
+        found = asyncio.run(ask(settings.storage.config))
+    except StoreError as error:
+        print(printable(f"store: {where}: {error}"), file=sys.stderr)
+        return 1
+    for words in found.needed:
+        print(printable(f"store: needed: {words}"), file=sys.stderr)
+    for words in found.wanted:
+        print(printable(f"store: done without: {words}"), file=sys.stderr)
+    if not found.needed:
+        print(printable(f"store: {where} does all that is needed"), file=sys.stderr)
+    return 1 if found.needed else 0
 
 
 def _rotate_key(arguments: argparse.Namespace) -> int:
@@ -168,55 +200,16 @@ def _rotate_key(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _loaded(path: Path | None, overrides: Mapping[str, Any]) -> config.Loaded | None:
+def _loaded(path: Path | None, arguments: Mapping[str, Any]) -> config.Loaded | None:
     """The configuration, or None after a line for each fault on standard error."""
     from udptracker import config
+    from udptracker.config import flags
 
     try:
-        return _read(path, overrides)
+        return flags.read(path, arguments)
     except config.ConfigError as error:
         for fault in error.faults:
-            print(_by_flag(fault, overrides), file=sys.stderr)
+            print(fault, file=sys.stderr)
     except OSError as error:
         print(printable(f"{path}: {error.strerror}"), file=sys.stderr)
     return None
-
-
-def _read(path: Path | None, overrides: Mapping[str, Any]) -> config.Loaded:
-    """The configuration.
-
-    Raises:
-        ConfigError: it is refused.
-        OSError: the file cannot be read.
-    """
-    from udptracker import config
-
-    if path is None:
-        return config.from_tree({}, config.ROOTS[0], os.environ, overrides)
-    return config.load(path, overrides)
-
-
-def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What flags say, by the path of the key each stands for."""
-    given = {path: getattr(arguments, flag) for path, flag in _FLAGS.items()}
-    overrides = {path: value for path, value in given.items() if value is not None}
-    if arguments.storage == "memory":
-        overrides["storage.name"] = overrides.pop(_BROKER)
-    elif arguments.storage is not None:
-        overrides["storage.name"] = "redis"
-    if arguments.workers is not None and arguments.workers.isdecimal():
-        overrides["workers"] = int(arguments.workers)
-    return overrides
-
-
-def _by_flag(fault: config.Fault, overrides: Mapping[str, Any]) -> config.Fault:
-    """The fault by the name of the flag that brought it, if one did."""
-    from udptracker import config
-
-    _, _, path = fault.path.partition(".")
-    for key in overrides.keys() & _FLAGS.keys():
-        if path == key or path.startswith(f"{key}."):
-            flag = "--" + _FLAGS[key].replace("_", "-")
-            expected = f"memory or {fault.expected}" if key == _BROKER else fault.expected
-            return config.Fault(flag, fault.found, expected)
-    return fault

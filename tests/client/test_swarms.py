@@ -1,0 +1,117 @@
+"""`udptracker swarm` and `udptracker swarms` on a store that trackers and others have written to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import pytest
+
+from tests.conftest import Daemons
+from tests.support.servers import StoreServer
+from udptracker.client import swarms
+from udptracker.core.wire import Event
+
+
+def command(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    swarms.register(parser.add_subparsers(required=True))
+    args = parser.parse_args(arguments)
+    status = args.run(args)
+    assert isinstance(status, int)
+    return status
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert command(*arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def info_hash(number: int) -> bytes:
+    return number.to_bytes(20, "big")
+
+
+def test_a_swarm_on_redis(daemons: Daemons, valkey: StoreServer, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon = daemons(valkey.url)
+    with daemon.client() as client:
+        client.announce(info_hash(1), 1001)
+        client.announce(info_hash(1), 1001, left=0, event=Event.COMPLETED)
+    daemon.announce(info_hash(1), 1002)
+    daemon.announce(info_hash(1), 1003, family=6)
+    answer = told(capsys, "swarm", info_hash(1).hex(), "--storage", valkey.url, "--peers")
+    counts = [(each["family"], each["seeders"], each["leechers"], each["downloads"]) for each in answer["swarms"]]
+    assert counts == [("ipv4", 1, 1, 1), ("ipv6", 0, 1, 0)]
+    peers = {(peer["endpoint"], peer["role"]) for peer in answer["peers"]}
+    assert peers == {("127.0.0.1:1001", "seeder"), ("127.0.0.1:1002", "leecher"), ("[::1]:1003", "leecher")}
+    assert all(0 <= peer["seconds"] < 600 for peer in answer["peers"])
+    assert command("swarm", info_hash(1).hex(), "--storage", valkey.url, "--peers") == 0
+    shown = capsys.readouterr().out
+    assert "[::1]:1003" in shown
+    assert "downloads" in shown
+
+
+def test_the_largest_swarms_on_redis(valkey: StoreServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """More names than a slice holds; what is no name of a swarm, and one without peers, are passed over."""
+    with valkey.client() as client:
+        pipe = client.pipeline(transaction=False)
+        for number in range(1, 1201):
+            for role, size in (("S", number % 7), ("L", number)):
+                name = f"IPv4_{role}_{info_hash(number).hex()}"
+                if size:
+                    pipe.hset(name, mapping={f"{peer:026d}": "1" for peer in range(min(size, 5))})
+                    pipe.hset("IPv4", name, "1")
+        pipe.hset(f"IPv4_L_{info_hash(700).hex()}", mapping={f"{peer:026d}": "1" for peer in range(300)})
+        pipe.hset(f"IPv6_S_{info_hash(9).hex()}", mapping={f"{peer:038d}": "1" for peer in range(200)})
+        pipe.hset(
+            "IPv6", mapping={f"IPv6_S_{info_hash(9).hex()}": "1", "no name": "1", f"IPv6_L_{info_hash(8).hex()}": "1"}
+        )
+        pipe.execute()
+    answer = told(capsys, "swarms", "--top", "3", "--storage", valkey.url)["swarms"]
+    assert [(each["info_hash"], each["family"], each["seeders"], each["leechers"]) for each in answer[:2]] == [
+        (info_hash(700).hex(), "ipv4", 0, 300),
+        (info_hash(9).hex(), "ipv6", 200, 0),
+    ]
+    assert (answer[2]["seeders"] + answer[2]["leechers"], len(answer)) == (10, 3)
+    every = told(capsys, "swarms", "--top", "5000", "--storage", valkey.url)["swarms"]
+    assert len(every) == len({(each["family"], each["info_hash"]) for each in every}) == 1202
+    assert command("swarms", "--storage", valkey.url) == 0
+    assert info_hash(700).hex() in capsys.readouterr().out
+
+
+def test_memory_is_asked_through_the_daemon(daemons: Daemons, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon = daemons("memory")
+    daemon.announce(info_hash(1), 1001, left=0)
+    daemon.announce(info_hash(1), 1002, family=6)
+    config = daemon.log_path.with_suffix(".of-its-own.yaml")
+    addresses = [f"127.0.0.1:{daemon.port}", f"[::1]:{daemon.port}"]
+    config.write_text(
+        json.dumps({"udptracker": {"udp": {"addr": addresses}, "metrics_addr": f"127.0.0.1:{daemon.metrics_port}"}})
+    )
+    answer = told(capsys, "swarm", info_hash(1).hex(), "--config", str(config))["swarms"]
+    assert [(each["family"], each["seeders"], each["leechers"]) for each in answer] == [("ipv4", 1, 0), ("ipv6", 0, 1)]
+    busiest = told(capsys, "swarms", "--config", str(config))["swarms"]
+    assert [(each["info_hash"], each["seeders"], each["leechers"]) for each in busiest] == [(info_hash(1).hex(), 1, 1)]
+    assert command("swarm", info_hash(1).hex(), "--config", str(config), "--peers") == 2
+    assert "within the daemon" in capsys.readouterr().err
+
+
+def test_what_cannot_be_asked_is_one_line(capsys: pytest.CaptureFixture[str], valkey: StoreServer) -> None:
+    nobody = ("--storage", "redis://s3cr3t@127.0.0.1:1/0?x", "--json")
+    assert command("swarms", *nobody) == 2
+    assert command("swarm", "x", "--storage", valkey.url) == 2
+    assert command("swarms", "--config", "/no/such/file") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 3
+    assert "s3cr3t" not in err
+
+
+def test_a_store_that_refuses_is_heard(capsys: pytest.CaptureFixture[str], valkey: StoreServer) -> None:
+    with valkey.client() as client:
+        client.execute_command("ACL", "SETUSER", "meek", "on", ">pw", "~*", "+@all", "-hlen")
+        try:
+            url = valkey.url.replace("redis://", "redis://meek:pw@")
+            assert command("swarms", "--storage", url) == 1
+        finally:
+            client.execute_command("ACL", "DELUSER", "meek")
+    assert "hlen" in capsys.readouterr().err

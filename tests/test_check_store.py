@@ -1,0 +1,66 @@
+"""`udptracker check FILE --store`: what the store lacks, told before it is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import StoreServer
+from tests.support.waiting import PATIENCE
+
+
+def check(directory: Path, url: str) -> tuple[int, list[str]]:
+    """The exit status and the lines on standard error."""
+    file = directory / "udptracker.yaml"
+    config = {"redis_broker": url, "redis_connect_timeout": "10s"}
+    file.write_text(json.dumps({"udptracker": {"storage": {"name": "redis", "config": config}}}))
+    run = [sys.executable, "-m", "udptracker", "check", str(file), "--store"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
+    assert "Traceback" not in done.stderr
+    assert "redis_broker: " in done.stdout
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_a_user_who_may_do_all(tmp_path: Path, store_server: StoreServer) -> None:
+    status, lines = check(tmp_path, store_server.url)
+    assert status == 0
+    assert len(lines) == 1
+    assert lines[0].endswith("does all that is needed")
+
+
+@pytest.mark.parametrize(
+    ("rule", "status", "words"),
+    [
+        ("~* +@all -hset -zadd", 1, ["needed: NOPERM|hset", "needed: NOPERM|zadd"]),
+        ("~IPv4* ~udptracker_* +@all", 1, ["needed: NOPERM|key"]),
+        ("~* +@all -@dangerous -time +client|kill", 0, ["done without: NOPERM|info", "done without: NOPERM|time"]),
+    ],
+)
+def test_what_a_user_may_not_do_is_named(
+    tmp_path: Path, valkey: StoreServer, rule: str, status: int, words: list[str]
+) -> None:
+    with valkey.client() as client:
+        client.execute_command(*f"ACL SETUSER meek reset on >password {rule}".split())
+        try:
+            done, lines = check(tmp_path, valkey.url.replace("redis://", "redis://meek:password@"))
+            assert valkey.client().keys() == []
+        finally:
+            client.execute_command("ACL", "DELUSER", "meek")
+    assert done == status
+    for wanted in words:
+        begin, _, end = wanted.partition("|")
+        assert [line for line in lines if line.startswith(f"store: {begin}") and end in line], lines
+    assert len(lines) == len(words) + (status == 0)
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    status, lines = check(tmp_path, "redis://:s3cr3t@127.0.0.1:1/0")
+    assert status == 1
+    assert lines[-1].startswith("store: Redis at 127.0.0.1:1")
+    assert "s3cr3t" not in "".join(lines)
