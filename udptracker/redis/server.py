@@ -23,6 +23,9 @@ _LAST_BACKOFF: Final = 2.0
 _STEADY_SECONDS: Final = 5.0
 """A connection that lasted shorter does not count as a success: the pauses between attempts grow on."""
 
+_QUIET_SECONDS: Final = 60.0
+"""In which the same reason is not said again."""
+
 Locate = Callable[[], Awaitable[tuple[str, int]]]
 """Where a server is at the moment. Raises StoreUnavailable if nobody knows."""
 
@@ -44,7 +47,7 @@ class Server:
         self._link: Link | None = None
         self._there = asyncio.Event()
         self._reason = "not connected yet"
-        self._seldom = Seldom()
+        self._seldom = Seldom(_QUIET_SECONDS)
         self._task: asyncio.Task[None] | None = None
 
     @property
