@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -29,12 +30,15 @@ from tests.storage.contract import (
 from tests.support import servers
 from tests.support.cluster import StoreCluster
 from tests.support.servers import StoreServer, wait_until_replicated
-from tests.support.stores import redis_store
+from tests.support.stores import make_redis_store, redis_store
 from tests.support.waiting import PATIENCE
+from udptracker.core.counters import Counters
 from udptracker.core.swarm import IPV4, IPV6, AnnounceResult, StoreError, StoreUnavailable
 from udptracker.core.wire import SwarmStats
 from udptracker.storage.base import PeerStore
+from udptracker.storage.memory import MemoryStore
 from udptracker.storage.redis.layout import group, swarm_key
+from udptracker.storage.standby.circuit import StandbyStore
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +153,33 @@ async def test_a_slot_that_moves_to_a_node_without_slots_is_followed(store_serve
             await asyncio.sleep(0.05)
         assert _visitors(target) == visitors != set()
         assert store.connections == connections
+
+
+async def test_a_slot_that_moves_to_a_node_without_slots_opens_no_circuit(store_servers: StoreServers) -> None:
+    """Neither while it moves nor once it has moved, when the new node has a generation of its own."""
+    cluster = await asyncio.to_thread(StoreCluster, store_servers)
+    target = await asyncio.to_thread(cluster.join)
+    key = swarm_key(IPV4, SEEDER, hash_of(1))
+    counters = Counters()
+    store = StandbyStore(
+        make_redis_store(cluster.url, remember_stops=60.0),
+        lambda clock: MemoryStore(random.random, clock),
+        counters,
+        timeout=10.0,
+        max_peers=1000,
+        replay_window=10.0,
+        peer_lifetime=600.0,
+        gc_interval=600.0,
+    )
+    await store.open()
+    for move in (None, cluster.begin_move, cluster.finish_move):
+        if move is not None:
+            await asyncio.to_thread(move, key, target)
+        for _ in range(50):  # for longer than the store is looked at every once in a while
+            await ask_all(store, [announce(n, SEEDER, NONE, info_hash=n) for n in range(10)])
+            await asyncio.sleep(0.03)
+    await store.close()
+    assert counters.standby_answers == 0
 
 
 @pytest.mark.parametrize("endpoint", ["unknown-endpoint", "hostname"])

@@ -18,6 +18,7 @@ from typing import Any, Final
 from hiredis import Reader, ReplyError
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.link import Replies, Timeouts, pack
 from udptracker.redis.segment import Segment
@@ -74,6 +75,7 @@ class Cluster(Topology):
         self._met: set[Address] = set()
         self._owners: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self._stale = asyncio.Event()
+        self._seldom = Seldom()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -219,7 +221,8 @@ class Cluster(Topology):
             except (StoreUnavailable, ReplyError, TimeoutError):
                 continue
             except (TypeError, ValueError, LookupError, AttributeError) as error:
-                log.warning("cluster node %s:%d answers what is no map of slots: %r", *address, error)
+                if self._seldom.allows(repr(error), asyncio.get_running_loop().time()):
+                    log.warning("cluster node %s:%d answers what is no map of slots: %r", *address, error)
                 continue
             if not any(owners):
                 continue

@@ -32,7 +32,7 @@ async def warn_of_eviction(topology: Topology) -> None:
 
 async def _policies(topology: Topology) -> list[str]:
     """Of each server that tells; CONFIG and INFO may both be refused."""
-    for command, read in ((("CONFIG", "GET", _SETTING), _of_config), (("INFO", "memory"), _of_info)):
+    for command, read in ((("INFO", "memory"), _of_info), (("CONFIG", "GET", _SETTING), _of_config)):
         try:
             return [policy for reply in await topology.call_each(*command) if (policy := read(reply))]
         except ReplyError:

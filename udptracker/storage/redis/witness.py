@@ -46,7 +46,7 @@ class Witness:
         self._clock = clock
         self.lifetime = lifetime_milliseconds
         self._token = secrets.token_hex(8).encode()
-        self._generations: list[Any] = []
+        self._generations: dict[bytes, Any] = {}
         self._doubts: dict[bytes, bytes] | None = None
         self._jumps: list[tuple[int, int]] = []
         self._untold = False
@@ -77,7 +77,7 @@ class Witness:
                 (reply,) = await self._topology.send([segment(key, "SET", key, made)])
                 _raise_if_away(reply)
                 found[at] = made.encode()
-        self._generations = found
+        self._generations = dict(zip(keys, found, strict=True))
         return tuple(sorted(value.decode("ascii", "replace") for value in found))
 
     async def look(self) -> tuple[bool, int | None]:
@@ -102,7 +102,10 @@ class Witness:
         self._read_clock(sent, received, moment)
         if self._untold:
             await self._tell_jump()
-        emptied = bool(self._generations) and generations != self._generations
+        found = dict(zip(keys, generations, strict=True))
+        emptied = any(found.get(key, value) != value for key, value in self._generations.items())
+        if self._generations and not emptied and found.keys() != self._generations.keys():
+            await self.identify()  # slots have moved, and other keys stand for the servers now
         return emptied, await self._read_doubts(doubts)
 
     async def raise_doubt(self, since: int) -> None:
