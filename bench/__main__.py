@@ -44,7 +44,10 @@ class Bench:
             if load not in loads and not (load == MIXED and OPEN_LOOP in loads):
                 continue
             for name, start in chosen.items():
-                self._measure(number, name, start, load, then_half=load == MIXED and OPEN_LOOP in loads)
+                try:
+                    self._measure(number, name, start, load, then_half=load == MIXED and OPEN_LOOP in loads)
+                except LoadError as error:
+                    raise LoadError(f"{name}, {load}: {error}") from error
 
     def _measure(self, number: int, name: str, start: Start, load: str, *, then_half: bool) -> None:
         with start(load_options(load, 1, self._seconds, self._scale)) as running:

@@ -9,6 +9,7 @@ import sys
 from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from udptracker.load import LoadError
@@ -40,14 +41,33 @@ class Builds:
         source, target = _copied(self._directory / "source"), self._directory / "compiled"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
         environment = {name: value for name, value in os.environ.items() if name != "UDPTRACKER_PURE"}
-        ended = subprocess.run(
-            command, env=environment, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, check=False
-        )
-        if ended.returncode:
-            raise LoadError(f"udptracker cannot be built here: {ended.stderr.strip()}")
-        if not any(target.rglob(f"*{EXTENSION_SUFFIXES[0]}")):
-            raise LoadError("udptracker cannot be compiled here: is there a C compiler, with Python's headers?")
+        _output(command, environment)
+        said = _output([sys.executable, "-m", "udptracker", "--version"], environment | {"PYTHONPATH": str(target)})
+        if "compiled" not in said:
+            raise LoadError(f"{said.strip()}: is there a C compiler, with Python's headers?")
         return target
+
+
+def _output(command: list[str], environment: dict[str, str]) -> str:
+    """What a command says; it runs where none of our sources are.
+
+    Raises:
+        LoadError: it fails.
+    """
+    with TemporaryDirectory() as elsewhere:
+        ended = subprocess.run(
+            command,
+            cwd=elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+            check=False,
+        )
+    if ended.returncode:
+        raise LoadError(f"udptracker cannot be built here: {ended.stderr.strip()}")
+    return ended.stdout
 
 
 def _copied(directory: Path) -> Path:

@@ -55,7 +55,7 @@ class _Meter:
         self._on_start = on_start
         self._pids = (running.pids, running.store_pids)
         self._first: list[dict[int, float]] = []
-        self._first_at = 0.0
+        self._late = 0.0
         self._since: list[Interval] = []
         self._requests = 0.0
         self.spent = [0.0, 0.0]
@@ -63,11 +63,11 @@ class _Meter:
     def __call__(self, interval: Interval) -> None:
         readings = [cpu.cpu_seconds(pids) for pids in self._pids]
         if not self._first:
-            self._first, self._first_at = readings, monotonic()
+            self._first, self._late = readings, monotonic() - interval.ended
             self._on_start()
             return
         self._since.append(interval)
-        self._requests = requests_read(self._since, monotonic() - self._first_at)
+        self._requests = requests_read(self._since, self._late)
         self.spent = [cpu.spent(before, now) for before, now in zip(self._first, readings, strict=True)]
 
     @property
@@ -77,14 +77,14 @@ class _Meter:
         return tracker, store
 
 
-def requests_read(intervals: Sequence[Interval], seconds: float) -> float:
-    """The requests of the intervals that go with the CPU between two readings so many seconds apart.
+def requests_read(intervals: Sequence[Interval], late: float) -> float:
+    """The requests that go with the CPU between two readings, the first so many seconds after the intervals began.
 
     What was spent before the first reading is missing from the difference, so what was answered before it must be.
     After the last interval nothing is spent, so that a late second reading does no harm.
     """
     whole = sum(interval.seconds for interval in intervals)
-    return sum(interval.answered + interval.failed for interval in intervals) * min(1.0, seconds / whole)
+    return sum(interval.answered + interval.failed for interval in intervals) * max(0.0, 1 - late / whole)
 
 
 def measure(

@@ -17,7 +17,7 @@ from bench.cores import Cores, available, pinned
 from bench.running import HOST, Running, Start
 from tests.support.daemon import Daemon
 from tests.support.servers import StoreServer, valkey
-from udptracker.load import LoadOptions
+from udptracker.load import LoadError, LoadOptions
 
 _Tree = Callable[[], Path]
 """Says where to import our tracker from."""
@@ -54,7 +54,10 @@ def _daemon(storage: str, tree: Path, cores: Cores, workers: int) -> Iterator[Da
         Daemon(Path(directory), storage, arguments=arguments, hosts=(HOST,), environment=environment) as daemon,
     ):
         with pinned(cores.tracker):
-            daemon.start()
+            try:
+                daemon.start()
+            except AssertionError as error:  # as tests want to hear it
+                raise LoadError(str(error)) from error
         yield daemon
         daemon.stop()
 

@@ -97,6 +97,7 @@ def test_a_file_without_the_table_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_late_first_reading_of_the_cpu_leaves_its_requests_out() -> None:
     """What was spent until then is missing, so what was answered until then must be."""
-    interval = Interval(2, 1.0, 1000, 0, 0, Latency.of({}))
-    assert requests_read([interval], 0.25) == 250
-    assert requests_read([interval], 1.5) == 1000
+    intervals = [Interval(second, 1.0, 100.0 + second, 1000, 0, 0, Latency.of({})) for second in (2, 3)]
+    assert requests_read(intervals, 0.0) == 2000
+    assert requests_read(intervals, 0.5) == 1500
+    assert requests_read(intervals, 2.5) == 0

@@ -82,6 +82,8 @@ def test_an_open_loop_keeps_to_its_schedule(daemon: Daemon) -> None:
     assert 0 < report.mean_lag < report.worst_lag
     assert seen == list(report.intervals)
     assert [interval.second for interval in seen] == [1, 2]
+    assert seen[1].ended - seen[0].ended == pytest.approx(1.0)
+    assert seen[1].ended <= time.monotonic()
 
 
 def test_a_stall_of_the_tracker_is_not_hidden_by_waiting_for_it(daemon: Daemon) -> None:

@@ -48,10 +48,14 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One second of a run, or what is left of it at the end. `second` is its number, from 1."""
+    """One second of a run, or what is left of it at the end.
+
+    `second` is its number, from 1; `ended` is when it ended, in seconds of this machine's monotonic clock.
+    """
 
     second: int
     seconds: float
+    ended: float
     answered: int
     failed: int
     lost: int
@@ -60,12 +64,20 @@ class Interval:
     @classmethod
     def of(cls, second: int, tally: Tally) -> Interval:
         """From what all workers counted in it."""
-        return cls(second, tally.seconds, tally.answered, tally.failed, tally.lost, Latency.of(*tally.latencies))
+        return cls(
+            second, tally.seconds, tally.ended, tally.answered, tally.failed, tally.lost, Latency.of(*tally.latencies)
+        )
 
     @property
     def rate(self) -> float:
         """Answers a second."""
         return self.answered / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """In plain types; a time of the monotonic clock says nothing to whoever reads it later."""
+        found = {**asdict(self), "requests_per_second": self.rate}
+        del found["ended"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +225,7 @@ class LoadReport:
                 "cpu_seconds": self.tracker_cpu if self.tracker_pids else None,
                 "cpu_us_per_request": self.tracker_cpu_per_request,
             },
-            "intervals": [{**asdict(interval), "requests_per_second": interval.rate} for interval in self.intervals],
+            "intervals": [interval.to_dict() for interval in self.intervals],
         }
 
     def _per_request(self, seconds: float) -> float | None:

@@ -158,7 +158,7 @@ class _Gathering:
 
     def _take(self, nth: int, tally: Tally) -> None:
         if nth == len(self._sums):
-            self._sums.append(Tally(seconds=tally.seconds))
+            self._sums.append(Tally(seconds=tally.seconds, ended=tally.ended))
             self._parts.append(0)
         whole = self._sums[nth]
         whole.add(tally)

@@ -18,7 +18,8 @@ class Tally:
     error), late, lost. Late ones were counted as lost at first, hence `lost` of a single tally may be negative.
 
     Attributes:
-        seconds: how long the stretch was. `cpu`: seconds of CPU of the worker in it.
+        seconds: how long the stretch was. `ended`: when it did, in seconds of the monotonic clock.
+        cpu: seconds of CPU of the worker in it.
         sent: by kind, as in `KINDS`.
         latencies: by kind, microseconds to how often.
         errors: by what was wrong, answers that fit no request among them.
@@ -29,6 +30,7 @@ class Tally:
     """
 
     seconds: float = 0.0
+    ended: float = 0.0
     cpu: float = 0.0
     sent: list[int] = field(default_factory=lambda: [0] * len(KINDS))
     latencies: list[defaultdict[int, int]] = field(default_factory=lambda: [defaultdict(int) for _ in KINDS])
@@ -48,7 +50,7 @@ class Tally:
         return sum(sum(latencies.values()) for latencies in self.latencies)
 
     def add(self, other: Tally) -> None:
-        """Take in what another counted at the same time, or after this one (`seconds` is left to the caller)."""
+        """Take in what another counted at the same time, or after this one; its times are left to the caller."""
         self.cpu += other.cpu
         self.sent = [a + b for a, b in zip(self.sent, other.sent, strict=True)]
         for mine, others in zip(self.latencies, other.latencies, strict=True):

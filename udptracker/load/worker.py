@@ -131,7 +131,7 @@ class Worker:
             until = min(mark + SECOND, end)
             self._drive(until, sending_until=end)
             tally = self._take_tally()
-            tally.seconds = (until - mark) / SECOND
+            tally.seconds, tally.ended = (until - mark) / SECOND, until / SECOND
             tally.cpu, cpu = process_time() - cpu, process_time()
             report(tally)
             mark = until
