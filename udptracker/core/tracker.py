@@ -164,8 +164,8 @@ class Tracker:
         for data, source, handle in datagrams:
             try:
                 reply = self._receive(turn, data, source, handle, now)
-            except WireError as error:
-                reply = self.refuse(turn, data, source, str(error))
+            except WireError as refusal:
+                reply = self.refuse(turn, data, source, str(refusal))
             except Exception as error:  # whatever it is, it costs one datagram, and never the socket
                 self._counters.dropped[UNFORESEEN] += 1
                 turn.faults.append(error)

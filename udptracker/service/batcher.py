@@ -58,9 +58,9 @@ class Direct:
             result: Result | StoreError
             try:
                 result = store.apply(question.operation)
-            except StoreError as error:
-                self._counters.store_errors[type(error).__name__] += 1
-                result = error
+            except StoreError as failure:
+                self._counters.store_errors[type(failure).__name__] += 1
+                result = failure
             except Exception as error:  # a bug in a store costs one answer
                 turn.faults.append(error)
                 result = StoreError(type(error).__name__)
@@ -184,9 +184,9 @@ class Batcher:
     async def _execute(self, operations: list[Operation]) -> Sequence[Result | StoreError]:
         try:
             results = await self._store.execute(operations)
-        except StoreUnavailable as error:
-            self._counters.store_errors[type(error).__name__] += len(operations)
-            return [error] * len(operations)
+        except StoreUnavailable as away:
+            self._counters.store_errors[type(away).__name__] += len(operations)
+            return [away] * len(operations)
         except Exception as error:  # a bug in a store must not leave its requests unanswered and the queue full
             log.exception("the store failed in an unforeseen way")
             self._counters.store_errors[type(error).__name__] += len(operations)

@@ -21,6 +21,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from udptracker.core.swarm import Operation, Result, StoreError, Totals
 
 
@@ -38,6 +40,7 @@ class ReapReport(NamedTuple):
     seconds: float = 0.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PeerStore(ABC):
     """A store of peers. See the module for what each call promises."""
 
@@ -99,6 +102,7 @@ class PeerStore(ABC):
         """
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ImmediateStore(PeerStore):
     """A store in this process: `apply` is the whole of it and `execute` is `apply` over the batch."""
 
