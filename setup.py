@@ -1,20 +1,25 @@
-"""What is compiled: the hot path, from the same source that runs interpreted where nothing can be compiled.
+"""What setup.cfg cannot say: what is compiled, and what is made of the command line.
 
+The hot path is compiled from the same source that runs interpreted where nothing can be compiled.
 `pip install .` compiles where a C compiler and Python's headers are at hand, and installs the plain files otherwise.
 `UDPTRACKER_PURE=1` forces plain. An editable install stays plain: a compiled module would hide the edited file.
-Metadata is in setup.cfg.
+
+The man page and the completions of shells are made of the command line itself, so that none of them can be wrong.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import shutil
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Final
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 HOT_PATH = (
     "core/connection_id",
@@ -35,6 +40,11 @@ HOT_PATH = (
     "storage/redis/samples",
 )
 """Modules that mypyc compiles. All of them together, since calls between compiled modules are direct."""
+
+BASH: Final = "share/bash-completion/completions/udptracker"
+ZSH: Final = "share/zsh/site-functions/_udptracker"
+MAN: Final = "share/man/man1/udptracker.1"
+ABOUT: Final = "a UDP BitTorrent tracker whose swarms live in Redis"
 
 
 def _why_plain() -> str | None:
@@ -74,4 +84,55 @@ def _extensions() -> list[Extension]:
     return [burst, *compiled]
 
 
-setup(ext_modules=_extensions())
+def made_of_the_command_line() -> dict[str, str]:
+    """Texts of files, by where shells and man look for them below a prefix."""
+    import shtab
+    from argparse_manpage.manpage import Manpage
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    from udptracker import __version__
+    from udptracker.cli import parser
+
+    about = {"project_name": "udptracker", "version": __version__, "manual_title": "udptracker", "description": ABOUT}
+    completed = parser()
+    complete_files(completed, shtab.FILE)
+    return {
+        BASH: shtab.complete(completed, "bash"),
+        ZSH: shtab.complete(completed, "zsh"),
+        MAN: str(Manpage(parser(), about)),
+    }
+
+
+def complete_files(parser: argparse.ArgumentParser, files: dict[str, str]) -> None:
+    """Let every argument that names a file be completed as one."""
+    for action in parser._actions:
+        if action.type is Path:
+            action.complete = files  # type: ignore[attr-defined]  # where shtab looks for it
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                complete_files(command, files)
+
+
+class BuildPy(build_py):
+    """Also makes what a wheel carries beside the package; an editable install is without."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        try:
+            made = made_of_the_command_line()
+        except ImportError as error:  # built without isolation, and without these tools
+            print(f"no man page and no completions: {error}", file=sys.stderr)
+            return
+        base = Path(self.get_finalized_command("build").build_base)
+        placed: dict[str, list[str]] = {}
+        for name, text in made.items():
+            file = base / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            placed.setdefault(str(Path(name).parent), []).append(str(file))
+        self.distribution.data_files = [*(self.distribution.data_files or []), *placed.items()]
+
+
+setup(ext_modules=_extensions(), cmdclass={"build_py": BuildPy})

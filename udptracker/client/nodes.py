@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-import h11
-
 DEFAULT_PORT: Final = 6880
 _MOST_BYTES: Final = 1 << 20
 _PATH: Final = "/stats.json"
@@ -95,6 +93,8 @@ async def ask(address: Address) -> Stats:
     Raises:
         NoStats: there are none.
     """
+    import h11  # the command line is there without it
+
     try:
         reader, writer = await asyncio.open_connection(
             address.host, address.port, ssl=ssl.create_default_context() if address.tls else None
@@ -126,6 +126,8 @@ def read(body: bytes) -> Stats:
 
 
 async def _get(address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    import h11
+
     connection = h11.Connection(h11.CLIENT)
     headers = [("Host", address.name), ("Accept", "application/json"), ("Connection", "close")]
     request = connection.send(h11.Request(method="GET", target=address.path, headers=headers)) or b""
