@@ -13,9 +13,9 @@ T = TypeVar("T")
 PATIENCE: Final = 20.0
 """Seconds after which a test gives up on what should take a fraction of one: a busy machine is no failure."""
 
-_PORTS: Final = range(10000, 22000)
+_PORTS: Final = range(10000, 20000)
 """Below the kernel's ephemeral ports, so that no client socket takes one in between; a Redis cluster node's bus,
-10000 above its port, stays below them too."""
+10000 above its port, stays below them too, and is nobody else's choice."""
 
 
 class Expired(AssertionError):
