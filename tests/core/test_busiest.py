@@ -85,3 +85,33 @@ def test_of_a_turn_one_announce_counts_for_all_questions() -> None:
     assert busiest.most(5, 60.0) == [(bytes(20), 2.0)]
     busiest.see(asked[:1])
     assert busiest.most(5, 60.0) == [(bytes(20), 2.0)]
+
+
+def test_a_thousand_looks_a_second_are_enough_and_every_announce_counts() -> None:
+    rng = random.Random(5)
+    drawn: list[float] = []
+
+    def draw() -> float:
+        drawn.append(rng.random())
+        return drawn[-1]
+
+    busiest = BusiestSwarms(draw, 0.0)
+    swarms = [swarm(number) for number in (1, 1, 1, 2)]
+    for second in range(10):
+        drawn.clear()
+        for _ in range(5000):
+            turn = [
+                AnnounceOperation(IPV4, rng.choice(swarms), bytes(26), Role.LEECHER, Event.NONE, 0) for _ in range(4)
+            ]
+            busiest.see([Question(operation, b"", b"", None) for operation in turn])
+        busiest.advance(second + 1.0)
+    assert 500 <= len(drawn) <= 1100
+    found = dict(busiest.most(2, 60.0))
+    assert sum(found.values()) == pytest.approx(200_000, rel=0.001)
+    assert found[swarm(1)] == pytest.approx(150_000, rel=0.05)
+    busiest.advance(100.0)
+    busiest.advance(101.0)
+    drawn.clear()
+    for _ in range(10):
+        busiest.see([Question(turn[0], b"", b"", None), Question(turn[1], b"", b"", None)])
+    assert len(drawn) == 10, "when little comes, all of it is looked at"

@@ -1,8 +1,9 @@
 """Which swarms announce most, estimated at next to no cost.
 
 Of each turn one question is looked at, drawn at random, and counts for as many as there were. So every announce is
-counted once on average, and a busy tracker, whose turns are long, pays least for it. Counts are kept for this minute
-and the one before, of a bounded number of swarms: when there are too many, the lesser half goes.
+counted once on average, and a busy tracker, whose turns are long, pays least for it. It also looks at no more than a
+thousand questions a second or so: those of the turns between count with the next that is looked at. Counts are kept for
+this minute and the one before, of a bounded number of swarms: when there are too many, the lesser half goes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from udptracker.core.swarm import AnnounceOperation
 from udptracker.core.tracker import Question
 
 _MINUTE: Final = 60.0
+_LOOKS_A_SECOND: Final = 1000
 _MOST: Final = 1024
 """Swarms counted at a time: about 150 KB."""
 
@@ -43,6 +45,10 @@ class BusiestSwarms:
         self._since = now
         self._counts: dict[bytes, int] = {}
         self._before: dict[bytes, int] | None = None
+        self._unseen = 0
+        self._apart = 1
+        self._seen = 0
+        self._advanced = now
 
     def pick(self, among: int) -> int:
         """The place of the one to look at, of so many questions of a turn."""
@@ -56,13 +62,24 @@ class BusiestSwarms:
             self._counts = dict(sorted(counts.items(), key=itemgetter(1), reverse=True)[: _MOST // 2])
 
     def see(self, questions: Sequence[Question]) -> None:
-        """Pick one of a turn's questions, and count it for all of them if it is an announce."""
-        operation = questions[self.pick(len(questions))].operation
+        """Pick one of a turn's questions if it is time to, and count it for all since the last if it is an announce."""
+        among = len(questions)
+        self._unseen += among
+        if self._unseen < self._apart:
+            return
+        self._seen += self._unseen
+        operation = questions[self.pick(among)].operation
         if isinstance(operation, AnnounceOperation):
-            self.count(operation.info_hash, len(questions))
+            self.count(operation.info_hash, self._unseen)
+        self._unseen = 0
 
     def advance(self, now: float) -> None:
         """Let a new minute begin if one has passed; to be called every second or so."""
+        since_last = now - self._advanced
+        if since_last > 0:
+            self._apart = max(int(self._seen / since_last / _LOOKS_A_SECOND), 1)
+            self._seen = 0
+            self._advanced = now
         passed = now - self._since
         if passed >= _MINUTE:
             self._before = self._counts if passed < 2 * _MINUTE else {}
