@@ -16,6 +16,7 @@ import yaml
 
 from tests.conftest import Daemons
 from tests.support.daemon import Daemon
+from tests.support.udp import Refused
 from tests.support.waiting import PATIENCE, eventually, free_port
 from udptracker import __version__, build
 
@@ -168,6 +169,19 @@ def test_the_journal_stamps_lines_itself(tmp_path: Path) -> None:
         daemon.start()
         (line,) = daemon.log.splitlines()
     assert line.startswith("<4>WARNING no udp.private_key: made a random one")
+
+
+@pytest.mark.parametrize("log_peers", ["false", "true"])
+def test_debugging_tells_each_refused_request(daemons: Daemons, log_peers: str) -> None:
+    daemon = daemons(config=f"udptracker: {{log_level: debug, log_peers: {log_peers}}}")
+    for _ in range(20):
+        with daemon.client() as client, pytest.raises(Refused):
+            client.announce(bytes(20), 0)
+    daemon.stop()
+    sender = " from 127.0.0.1" if log_peers == "true" else ""
+    told = [line for line in daemon.log.splitlines() if line.endswith(f"DEBUG refused a request{sender}: invalid port")]
+    assert len(told) == 20
+    assert ("127.0.0.1: " in daemon.log) is (log_peers == "true")
 
 
 def test_a_log_of_json(daemons: Daemons) -> None:

@@ -125,8 +125,13 @@ def test_peers_that_expire_before_they_come_back_are_told() -> None:
 )
 def test_peers_of_clients_that_never_come_back_so_soon_are_told_of(lifetime: str, told: str) -> None:
     body = {"announce_interval": "1m", "storage": {"config": {"peer_lifetime": lifetime}}}
-    warnings = tree(body).warnings
+    interval, *warnings = tree(body).warnings
+    assert interval.startswith("udptracker.announce_interval: shorter than some clients follow")
     assert [told in warning for warning in warnings] == [True] * bool(told)
+
+
+def test_an_interval_that_all_clients_follow_is_nothing_to_tell() -> None:
+    assert tree({"announce_interval": "10m"}).warnings == ()
 
 
 def test_the_defaults_keep_a_margin() -> None:

@@ -224,6 +224,11 @@ def _check_together(settings: Settings, root: str, faults: list[Fault], warnings
         faults.append(Fault(f"{root}.udp.default_numwant", str(udp.default_numwant), expected))
     if _PLACEHOLDER_KEY in (key.get_secret_value() for key in udp.private_key):
         warnings.append(f"{root}.udp.private_key: the text of chihaya's example, which everybody knows")
+    if settings.announce_interval < _RTORRENT_EARLIEST:
+        warnings.append(
+            f"{root}.announce_interval: shorter than some clients follow: those on libtorrent come back after 5m at "
+            "the earliest, and rTorrent after 10m"
+        )
     longest = settings.announce_interval + settings.interval_jitter
     if config.peer_lifetime <= longest:
         warnings.append(
