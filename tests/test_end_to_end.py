@@ -49,7 +49,7 @@ class TestRealClientsMeet:
             TorrentClient.without_file(tmp_path / "to", torrent, url, host) as leecher,
         ):
             leecher.wait_until_seeding()
-            assert leecher.file() == torrent.content
+            leecher.wait_until_written(torrent.content)
             self.see(daemon, torrent, SwarmStats(seeders=2, downloads=1, leechers=0), family)
             leecher.leave()
             self.see(daemon, torrent, SwarmStats(seeders=1, downloads=1, leechers=0), family)
@@ -63,7 +63,7 @@ class TestRealClientsMeet:
             TorrentClient.without_file(tmp_path / "to", torrent, other.announce_url()) as leecher,
         ):
             leecher.wait_until_seeding()
-            assert leecher.file() == torrent.content
+            leecher.wait_until_written(torrent.content)
             for daemon in (one, other):
                 self.see(daemon, torrent, SwarmStats(seeders=2, downloads=1, leechers=0))
 
@@ -76,7 +76,7 @@ class TestRealClientsMeet:
             one.kill()
             with TorrentClient.without_file(tmp_path / "to", torrent, other.announce_url()) as leecher:
                 leecher.wait_until_seeding()
-                assert leecher.file() == torrent.content
+                leecher.wait_until_written(torrent.content)
 
     @staticmethod
     def see(daemon: Daemon, torrent: Torrent, expected: SwarmStats, family: int = 4) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.chaos.ordeal import Row
+from tests.chaos.ordeal import CONFIG, Row
+from tests.conftest import Daemons
+from tests.support.daemon import Daemon
+
+Node = Callable[..., Daemon]
 
 ROWS = pytest.StashKey[list[Row]]()
 
@@ -19,6 +25,18 @@ def rows(request: pytest.FixtureRequest) -> list[Row]:
 def seconds(request: pytest.FixtureRequest) -> float:
     """How long to load before and after a fault."""
     return float(request.config.getoption("--chaos-seconds"))
+
+
+@pytest.fixture
+def node(daemons: Daemons) -> Node:
+    """Starts a tracker on a store's URL."""
+
+    def start(url: str, *arguments: str) -> Daemon:
+        return daemons(
+            None, config=CONFIG.format(url=url), hosts=["127.0.0.1"], arguments=arguments or ("--workers", "1")
+        )
+
+    return start
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

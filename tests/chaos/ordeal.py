@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, cast
 
 from tests.chaos.crowd import PEERS, SWARMS, Crowd, info_hash
 from tests.chaos.packets import PacketLoad
+from tests.chaos.yardstick import Yardstick
 from tests.support.daemon import Daemon
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, recount, redis_store
@@ -18,11 +21,15 @@ from tests.support.waiting import eventually
 from udptracker.core import wire
 from udptracker.core.swarm import FAMILIES, Totals
 from udptracker.core.wire import Event
+from udptracker.service.lifecycle import STOP_SECONDS
 
 REPLAY_WINDOW: Final = 10.0
 _PROBE_PORT: Final = 60_000
 _MAX_GROWTH_BYTES: Final = 48 * 1024 * 1024
 _SETTLE_SECONDS: Final = 1.5
+_LAG_SECONDS: Final = 0.010
+"""The most that a tracker's event loop may be held up by the tracker itself."""
+_LAG: Final = re.compile(r'^udptracker_loop_lag_seconds_bucket\{le="([0-9.]+)"\} ([0-9.]+)$', re.MULTILINE)
 _RENEWED: Final = "bad connection ID"
 """An error that the generator meets as well, wherever it is allowed."""
 
@@ -79,7 +86,7 @@ class Ordeal:
 
         `harm` breaks something, and mends it where a mend is part of the fault. The survivors end well afterwards.
         """
-        with PacketLoad(survivors[0].port) as packets, Crowd(self._ports) as crowd:
+        with Yardstick() as yardstick, PacketLoad(survivors[0].port) as packets, Crowd(self._ports) as crowd:
             eventually(lambda: all(peer.acknowledged is not None for peer in crowd.peers), "every peer to be in")
             time.sleep(seconds)
             before = {node: _resident(node) for node in survivors}
@@ -92,6 +99,8 @@ class Ordeal:
             time.sleep(_SETTLE_SECONDS + seconds)
             crowd.stop()
             packets.stop()
+            lags = {node: _lag(node) for node in survivors}
+            bound = _LAG_SECONDS + 2 * yardstick.worst()
             lost, ghosts = self._missing(crowd, survivors)
             errors = dict(crowd.errors)
             shown = ", ".join(f"{count} {error}" for error, count in errors.items()) or "none"
@@ -105,7 +114,9 @@ class Ordeal:
         assert set(errors) <= self._allowed, errors
         for node in survivors:
             assert _resident(node) - before[node] < _MAX_GROWTH_BYTES, (before[node], _resident(node))
-            assert node.stop() == 0, node.log  # which writes the last changes of the counters
+            assert lags[node] <= bound, (lags[node], bound)
+            # Twice, since how long the machine lets it wait is not the tracker's to bound.
+            assert node.stop(2 * STOP_SECONDS) == 0, node.log  # which writes the last changes of the counters
 
     def _missing(self, crowd: Crowd, survivors: Sequence[Daemon]) -> tuple[int, int]:
         """(peers that were told to be in and are not found, peers told to be out that are) when the window is over."""
@@ -133,6 +144,13 @@ def _everybody(node: Daemon) -> dict[int, set[bytes]]:
             client.announce(info_hash(swarm), _PROBE_PORT, event=Event.STOPPED)
             found[swarm] = set(wire.split_peers(answer.peers, 4)) - {client.endpoint(_PROBE_PORT)}
     return found
+
+
+def _lag(node: Daemon) -> float:
+    """Seconds that its event loop was late, at the worst: where the highest bucket with anything in it begins."""
+    buckets = [(float(end), float(count)) for end, count in _LAG.findall(node.get("/metrics")[1])]
+    assert buckets, "the lag of the loop is not among the metrics"
+    return max((begin for (begin, below), (_, count) in pairwise(buckets) if count > below), default=0.0)
 
 
 def _resident(node: Daemon) -> int:

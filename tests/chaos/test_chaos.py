@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.chaos.conftest import Node
 from tests.chaos.ordeal import CONFIG, Ordeal, Row, check_counters
 from tests.conftest import Daemons, StoreServers
 from tests.support.cluster import StoreCluster
@@ -24,23 +24,9 @@ from tests.support.sentinel import Watched, info
 from tests.support.servers import StoreServer
 from tests.support.waiting import eventually
 
-Node = Callable[..., Daemon]
-
 _HERE: Final = Path(__file__).parent
 _REFUSED: Final = 'udptracker_refusals_total{reason="bad connection ID"}'
 _RUNS: Final = "udptracker_reaper_runs_total"
-
-
-@pytest.fixture
-def node(daemons: Daemons) -> Node:
-    """Starts a tracker on a store's URL."""
-
-    def start(url: str, *arguments: str) -> Daemon:
-        return daemons(
-            None, config=CONFIG.format(url=url), hosts=["127.0.0.1"], arguments=arguments or ("--workers", "1")
-        )
-
-    return start
 
 
 def workers_of(tracker: Daemon) -> list[int]:
@@ -231,7 +217,7 @@ def test_the_wall_clock_jumps(daemons: Daemons, store_servers: StoreServers, row
     )
 
     def harm() -> None:
-        for jump in (signal.SIGUSR1, signal.SIGUSR2):
+        for jump in (signal.SIGRTMIN + 1, signal.SIGRTMIN + 2):
             refused = metric(tracker, _REFUSED)
             tracker.signal(jump)
             eventually(partial(exceeds, tracker, _REFUSED, refused), "old connection ids to be refused")

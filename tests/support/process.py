@@ -70,7 +70,7 @@ class ChildProcess:
                 pass_fds=descriptors,
             )
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
     def pause(self) -> None:

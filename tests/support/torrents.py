@@ -115,9 +115,9 @@ class TorrentClient:
             error.add_note("\n".join(self.events))
             raise
 
-    def file(self) -> bytes:
-        """The file as it is on disk."""
-        return self._path.read_bytes()
+    def wait_until_written(self, content: bytes) -> None:
+        """Return when this is in the file on disk: what was checked is written there some time later."""
+        eventually(lambda: self._path.exists() and self._path.read_bytes() == content, f"{self._path} to be written")
 
     def leave(self) -> None:
         """Take the torrent out, which tells the tracker `stopped`."""
