@@ -158,6 +158,8 @@ def test_a_node_with_another_time_starts_while_redis_is_away(
 
     def harm() -> None:
         assert second.stop(2 * STOP_SECONDS) == 0
+        with server.client() as client:
+            client.save()  # what only the node that is stopped has heard is nowhere else
         server.kill()
         eventually(lambda: is_away(first), "the node to notice")
         second.start(wait=False)

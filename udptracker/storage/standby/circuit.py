@@ -35,7 +35,7 @@ from udptracker.core.swarm import AnnounceOperation, Operation, Result, StoreErr
 from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport
 from udptracker.storage.replayable import Identity, ReplayableStore
 from udptracker.storage.standby.journal import News, Recent
-from udptracker.storage.standby.replayer import Replayer, within
+from udptracker.storage.standby.replayer import ROUND_TRIPS, Replayer, within
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class StandbyStore(PeerStore):
                 raise StoreUnavailable("it does not answer yet")
             opening.result()
             self._connections = self._primary.connections
-            self._identity = await within(self._timeout, self._primary.check())
+            self._identity = await within(ROUND_TRIPS * self._timeout, self._primary.check())
         except StoreUnavailable as error:
             self._fall(str(error))
         self._begin(self._watch())
@@ -263,7 +263,7 @@ class StandbyStore(PeerStore):
         circuit closed, so that a busy node gets there at all.
         """
         connections = self._primary.connections
-        identity = await within(self._timeout, self._primary.check())
+        identity = await within(ROUND_TRIPS * self._timeout, self._primary.check())
         if self._unanswered and identity.servers & self._identity.servers:
             sent = self._fell - int(self._timeout * _SECOND) - _SECOND
             await within(self._timeout, self._primary.raise_doubt(self._stored(sent)))

@@ -22,6 +22,8 @@ _CHUNK: Final = 100
 """Entries that are planned and written at once: about 2 ms of this process's time."""
 _PAUSE: Final = 0.002
 """The most seconds between two chunks: nodes that replay at once do not march in step."""
+ROUND_TRIPS: Final = 10
+"""The most that `check` and `replay` take, one after the other: a store that is slow answers each in time."""
 _POOLS: Final = 500
 """Swarms asked for at once."""
 
@@ -31,7 +33,7 @@ class Replayer:
 
     Args:
         recent: where what has been written is remembered from.
-        timeout: seconds a chunk may take.
+        timeout: seconds an answer may take.
         lifetime: nanoseconds; what was heard longer ago is neither collected nor written.
         steady: this machine's steady clock, nanoseconds.
     """
@@ -93,7 +95,7 @@ class Replayer:
                 alive = [entry for entry in alive if newer.find(*entry[:3]) is None]
             if alive:
                 dated = [entry._replace(stamp=entry.stamp + ahead) for entry in alive]
-                outcome = await within(self._timeout, self._primary.replay(dated))
+                outcome = await within(ROUND_TRIPS * self._timeout, self._primary.replay(dated))
                 written += outcome.written
                 self._counters.replayed += len(dated)
                 self._note_broken(outcome.broken)
