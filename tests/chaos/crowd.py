@@ -188,7 +188,8 @@ class Crowd:
         self._send(peer, now)
 
     def _give_up(self, peer: Peer) -> None:
-        """Expect nothing of the socket that a peer used, and turn to the next."""
+        """Expect nothing of the socket that a peer used, its connection id included, and turn to the next."""
+        self._ids[peer.tracker] = (b"", 0.0)  # silence is how a tracker refuses one for the second time
         self._given_up[peer.transaction_id] = self._waiting.pop(peer.transaction_id)
         peer.given_up += 1
         peer.tracker = (peer.tracker + 1) % len(self._sockets)

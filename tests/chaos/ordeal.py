@@ -71,15 +71,24 @@ class Ordeal:
         rows: where the row of the table goes.
         sockets: from how many each of them is asked: the kernel chooses a worker by the socket.
         errors: what clients may be told because of the fault.
+        stands_still: whether the fault is that a tracker's process does, and its event loop with it.
     """
 
     def __init__(
-        self, fault: str, nodes: Sequence[Daemon], rows: list[Row], *, sockets: int = 1, errors: Set[str] = frozenset()
+        self,
+        fault: str,
+        nodes: Sequence[Daemon],
+        rows: list[Row],
+        *,
+        sockets: int = 1,
+        errors: Set[str] = frozenset(),
+        stands_still: bool = False,
     ) -> None:
         self._fault = fault
         self._ports = [node.port for node in nodes for _ in range(sockets)]
         self._rows = rows
         self._allowed = errors
+        self._stands_still = stands_still
 
     def endure(self, harm: Callable[[], None], survivors: Sequence[Daemon], seconds: float) -> None:
         """Load for `seconds`, do harm, load until all survivors are ready and for `seconds` more; then check the peers.
@@ -100,7 +109,8 @@ class Ordeal:
             crowd.stop()
             packets.stop()
             lags = {node: _lag(node) for node in survivors}
-            bound = _LAG_SECONDS + 2 * yardstick.worst()
+            # A turn of the loop may be interrupted several times over by others who want its core.
+            bound = _LAG_SECONDS + 4 * yardstick.worst()
             lost, ghosts = self._missing(crowd, survivors)
             errors = dict(crowd.errors)
             shown = ", ".join(f"{count} {error}" for error, count in errors.items()) or "none"
@@ -114,7 +124,7 @@ class Ordeal:
         assert set(errors) <= self._allowed, errors
         for node in survivors:
             assert _resident(node) - before[node] < _MAX_GROWTH_BYTES, (before[node], _resident(node))
-            assert lags[node] <= bound, (lags[node], bound)
+            assert lags[node] <= bound or self._stands_still, (lags[node], bound)
             # Twice, since how long the machine lets it wait is not the tracker's to bound.
             assert node.stop(2 * STOP_SECONDS) == 0, node.log  # which writes the last changes of the counters
 
