@@ -116,7 +116,29 @@ def test_a_file_that_cannot_be_read_is_one_line(command: tuple[str, ...], tmp_pa
     assert refused(*command, tmp_path) == [f"{tmp_path}: Is a directory"]
 
 
+def test_check_without_a_file_looks_at_the_environment() -> None:
+    done = udptracker("check", UDPTRACKER_WORKERS="1", UDPTRACKER_UDP_PRIVATE_KEY="s3cr3t")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  workers: 1  # UDPTRACKER_WORKERS" in done.stdout.splitlines()
+    assert "s3cr3t" not in done.stdout
+    (line,) = refused("check", UDPTRACKER_WORKERS="many")
+    assert line == "UDPTRACKER_WORKERS: found 'many', expected an integer from 1 to 1024"
+
+
 # ------------------------------------------------------------------------------------------------------- serve
+
+
+def test_the_environment_alone_configures_it(daemons: Daemons, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("s3cr3t\n")
+    environment = {
+        "UDPTRACKER_ANNOUNCE_INTERVAL": "20m",
+        "UDPTRACKER_UDP_PRIVATE_KEY_FILE": str(tmp_path / "key"),
+        "UDPTRACKER_STORAGE_NAME": "memory",
+        "UDPTRACKER_UDP_ADDR": "127.0.0.1:1",
+    }
+    daemon = daemons(None, environment=environment)
+    assert daemon.announce(bytes(20), 6881).interval == 1200
+    assert "private_key" not in daemon.log
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests.conftest import Daemons
+from tests.storage.contract import SEEDER, STARTED, announce, ask_all
+from tests.support import servers
+from tests.support.cluster import StoreCluster
 from tests.support.servers import StoreServer
+from tests.support.stores import redis_store
 from udptracker.client import swarms
+from udptracker.client.reaching import reached
+from udptracker.config import RedisSettings, from_tree
 from udptracker.core.wire import Event
+from udptracker.storage.redis.needs import Lacks, lacks
+
+BROKER = "storage.config.redis_broker"
 
 
 def command(*arguments: str) -> int:
@@ -115,3 +126,34 @@ def test_a_store_that_refuses_is_heard(capsys: pytest.CaptureFixture[str], valke
         finally:
             client.execute_command("ACL", "DELUSER", "meek")
     assert "hlen" in capsys.readouterr().err
+
+
+def test_a_cluster_is_asked_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """Swarms, and what is needed of the servers, on three masters."""
+    with ExitStack() as stack:
+
+        def start(arguments: tuple[str, ...]) -> StoreServer:
+            server = stack.enter_context(StoreServer(servers.valkey(), arguments))
+            server.start()
+            return server
+
+        cluster = StoreCluster(start)
+
+        async def fill() -> None:
+            async with redis_store(cluster.url) as store:
+                await ask_all(store, [announce(n, SEEDER, STARTED, info_hash=n % 40) for n in range(200)])
+
+        asyncio.run(fill())
+        every = told(capsys, "swarms", "--top", "100", "--storage", cluster.url)["swarms"]
+        assert len(every) == 40
+        assert {each["seeders"] for each in every} == {5}
+        answer = told(capsys, "swarm", every[0]["info_hash"], "--storage", cluster.url, "--peers")
+        assert len(answer["peers"]) == 5
+
+        async def ask() -> Lacks:
+            settings = from_tree({}, "udptracker", {}, {"storage.name": "redis", BROKER: cluster.url}).settings
+            assert isinstance(settings.storage.config, RedisSettings)
+            async with reached(settings.storage.config) as topology:
+                return await lacks(topology)
+
+        assert asyncio.run(ask()) == ([], [])
