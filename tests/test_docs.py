@@ -153,4 +153,6 @@ def test_the_unit_starts_the_command_that_setup_installs() -> None:
 def test_the_unit_loads_the_file_that_the_readme_installs() -> None:
     (installed,) = re.findall(r"install -Dm600 configs/minimal.yaml (\S+)", README)
     assert f"LoadCredential={Path(installed).name}:{installed}" in UNIT
-    assert f"--config ${{CREDENTIALS_DIRECTORY}}/{Path(installed).name}" in UNIT
+    name = Path(installed).name
+    assert f"${{CREDENTIALS_DIRECTORY}}/{name} ${{RUNTIME_DIRECTORY}}/{name}" in UNIT
+    assert f"--config ${{RUNTIME_DIRECTORY}}/{name}" in UNIT
