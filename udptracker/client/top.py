@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 
+from udptracker.client.arguments import seconds
 from udptracker.client.nodes import DEFAULT_PORT, Address, parse_address
 
 
@@ -20,8 +21,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help=f"where their metrics are, such as http://host:{DEFAULT_PORT} (default: this machine's)",
     )
     top.add_argument("--once", action="store_true", help="print what they say now, and end")
-    top.add_argument("--interval", type=_seconds, default=2.0, help="seconds between two looks (default: %(default)g)")
-    top.add_argument("--timeout", type=_seconds, default=8.0, help="seconds to wait for a node (default: %(default)g)")
+    top.add_argument("--interval", type=seconds, default=2.0, help="seconds between two looks (default: %(default)g)")
+    top.add_argument("--timeout", type=seconds, default=8.0, help="seconds to wait for a node (default: %(default)g)")
     top.add_argument("--sort", metavar="KEY", default="n", help="as the key of that name sorts (default: n, by name)")
     top.set_defaults(run=_run)
 
@@ -31,13 +32,6 @@ def _address(text: str) -> Address:
         return parse_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError("expected 0.1 to 3600 seconds")
-    return value
 
 
 def _run(arguments: argparse.Namespace) -> int:
