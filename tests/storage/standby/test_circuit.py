@@ -28,9 +28,11 @@ from tests.storage.contract import (
 )
 from tests.support.nodes import Node, node_on, until, until_answer
 from tests.support.servers import StoreServer
-from tests.support.stores import counters_of, recount
+from tests.support.stores import counters_of, make_redis_store, recount
+from tests.support.waiting import PATIENCE
 from udptracker.core.swarm import IPV4, IPV6, StoreUnavailable
 from udptracker.core.wire import SwarmStats
+from udptracker.redis.link import Timeouts
 from udptracker.storage.base import PeerStore
 
 
@@ -297,3 +299,16 @@ async def test_closing_while_away_is_quick(store_servers: StoreServers) -> None:
     store: PeerStore = node.store
     await ask(store, announce(1, SEEDER, STARTED, family=IPV6))
     await asyncio.wait_for(store.close(), 2.0)
+
+
+async def test_closing_while_the_store_stands_still_is_quick(store_servers: StoreServers) -> None:
+    """Whatever the timeouts of its connection are."""
+    server = store_servers()
+    minutes = Timeouts(connect=600.0, read=600.0, write=600.0)
+    node = Node(server.url, lambda url, **options: make_redis_store(url, timeouts=minutes, **options))
+    await node.store.open()
+    await ask(node.store, announce(1, SEEDER, STARTED))
+    server.pause()
+    await ask(node.store, announce(2, SEEDER, STARTED))
+    await asyncio.wait_for(node.store.close(), PATIENCE)
+    server.resume()

@@ -29,7 +29,8 @@ from tests.storage.contract import (
     peer_of,
     scrape,
 )
-from tests.support.nodes import node_on, until, until_answer
+from tests.support.cluster import StoreCluster
+from tests.support.nodes import Node, node_on, until, until_answer
 from tests.support.proxy import OtherTime, Proxy
 from tests.support.servers import StoreServer
 from tests.support.stores import make_redis_store, redis_store
@@ -265,6 +266,17 @@ class TestLostData:
             assert await scrape(first.store, 1) == [SwarmStats(49, 0, 0)]
         assert "it has been emptied" in caplog.text
 
+    async def test_of_one_server_of_a_cluster(self, store_servers: StoreServers) -> None:
+        cluster = await asyncio.to_thread(StoreCluster, store_servers)
+        async with node_on(cluster.url) as node:
+            for number in range(30):
+                await ask(node.store, announce(number, SEEDER, STARTED, info_hash=number))
+            await until_answer(lambda: _holds_all(node, 30))
+            cluster.masters[1].flush()
+            await until(lambda: node.counters.store_up == 0)
+            await node.is_back()
+            await until_answer(lambda: _holds_all(node, 30))
+
     @pytest.mark.parametrize("how", ["deleted", "renamed", "evicted from one role"])
     async def test_single_swarms_are_written_back(
         self, valkey: StoreServer, caplog: pytest.LogCaptureFixture, how: str
@@ -451,6 +463,13 @@ async def test_the_loop_is_never_held_up(store_servers: StoreServers) -> None:
         gc.enable()
         assert node.counters.replayed >= 200_000
         assert longest < 0.010, longest
+
+
+async def _holds_all(node: Node, swarms: int) -> bool:
+    """Whether each swarm has its seeder in the store."""
+    node.counters.standby_answers = 0
+    rows = await scrape(node.store, *range(swarms))
+    return not node.counters.standby_answers and [row.seeders for row in rows] == [1] * swarms
 
 
 def client_has(server: StoreServer, key: str) -> bool:

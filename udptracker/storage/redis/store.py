@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 _SECOND: Final = 1_000_000_000
 _LIFETIME_MILLISECONDS: Final = 1_800_000
+_LAST_WORD_SECONDS: Final = 1.0
+"""For the changes of the counters when the store is closed: a reaper sets right what does not get there."""
 
 
 class RedisStore(ReplayableStore):
@@ -158,8 +160,9 @@ class RedisStore(ReplayableStore):
         return replies
 
     async def close(self) -> None:
-        with contextlib.suppress(StoreUnavailable):
-            await self._flush_changes()
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._flush_changes()
         await self._topology.close()
 
     async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
