@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 
-from udptracker.observe.pages import status_page
+from udptracker.observe.pages import pages, status_page
 
 
 def test_the_page_asks_no_other_host_and_its_policy_knows_its_texts() -> None:
@@ -27,3 +27,13 @@ def test_nothing_that_was_heard_can_become_markup() -> None:
     html = status_page().body.decode()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", html)
     assert not re.search(r"\son[a-z]+=|\sstyle=", html), "which the policy would refuse"
+
+
+def test_a_stores_words_reach_no_terminal_raw() -> None:
+    """An operator asks with curl."""
+    words = "it says \x1b]0;owned\x07\nand \x9b2J"
+    site = pages(
+        metrics=lambda _: (b"", ""), stats=lambda: {"word": words}, alive=lambda: True, ready=lambda: (False, words)
+    )
+    assert site["/readyz"]("").body == rb"it says \x1b]0;owned\x07\nand \x9b2J" + b"\n"
+    assert site["/stats.json"]("").body.decode().isprintable()

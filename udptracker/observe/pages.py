@@ -15,6 +15,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
+from udptracker.core.text import printable
 from udptracker.observe.http import TEXT, Answer, Page
 
 STATS: Final = "/stats.json"
@@ -73,4 +74,4 @@ def _ok(body: bytes, content_type: str) -> Answer:
 
 
 def _verdict(good: bool, text: str) -> Answer:
-    return Answer(HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{text}\n".encode())
+    return Answer(HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{printable(text)}\n".encode())
