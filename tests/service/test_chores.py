@@ -107,5 +107,6 @@ async def test_an_interval_that_becomes_shorter_is_noticed() -> None:
     chores.start("dishes", lambda: interval[0], calls)
     await asyncio.sleep(0)
     interval[0] = 0.001
+    chores.hurry()
     await until(lambda: calls.count > 0, "the first call")
     await chores.stop(1.0)

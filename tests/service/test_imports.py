@@ -40,3 +40,12 @@ def test_on_redis(daemons: Daemons, valkey: StoreServer) -> None:
     daemon = traced(daemons, valkey.url, 1)
     assert not loaded(daemon) & (ONLY_FOR_COMMANDS | ONLY_FOR_WORKERS | ONLY_FOR_A_SCRAPE | {"redis"})
     eventually(lambda: ONLY_FOR_REDIS - {"redis"} <= loaded(daemon), "what Redis needs")
+
+
+def test_workers_need_not_check_the_settings_again(daemons: Daemons, valkey: StoreServer) -> None:
+    """They write to the log of their parent, which has loaded each of these once."""
+    daemon = traced(daemons, valkey.url, 2)
+    for name in ("pydantic", "yaml"):
+        lines = [line for line in daemon.log.splitlines() if line.rpartition("|")[2].strip() == name]
+        assert len(lines) == 1, name
+    assert daemon.get("/readyz") == (200, "ready\n")

@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from udptracker.core.counters import Counters
 
 log = logging.getLogger(__name__)
-
-_LOOK_SECONDS: Final = 1.0
-"""After which an interval that has become shorter is noticed."""
 
 
 class Chores:
@@ -25,6 +21,7 @@ class Chores:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
 
     def start(
         self, name: str, interval: Callable[[], float], call: Callable[[], Awaitable[None]], *, at_once: bool = False
@@ -32,10 +29,15 @@ class Chores:
         """Call every so many seconds, the first time after the first of them unless `at_once`.
 
         Args:
-            interval: gives the seconds, and may give others at any time.
+            interval: gives the seconds, and may give others after `hurry`.
         """
         self._counters.chore_failures[name] += 0
         self._tasks.append(asyncio.create_task(self._repeat(name, interval, call, at_once), name=name))
+
+    def hurry(self) -> None:
+        """Intervals have changed."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def stop(self, seconds: float) -> None:
         """Cancel all, and return when they have ended, or after so many seconds with a warning that names the rest."""
@@ -52,7 +54,7 @@ class Chores:
         task = asyncio.current_task()
         assert task is not None
         if not at_once:
-            await _sleep(interval)
+            await self._sleep(interval)
         while True:
             try:
                 await call()
@@ -62,15 +64,16 @@ class Chores:
                     log.exception("the %s chore failed in an unforeseen way, and goes on in %g s", name, interval())
             if task.cancelling():
                 return
-            await _sleep(interval)
+            await self._sleep(interval)
 
-
-async def _sleep(interval: Callable[[], float]) -> None:
-    """As long as the interval is, also if it becomes another one meanwhile."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while True:
-        left = began + interval() - loop.time()
-        await asyncio.sleep(min(left, _LOOK_SECONDS))
-        if left <= _LOOK_SECONDS:
-            return
+    async def _sleep(self, interval: Callable[[], float]) -> None:
+        """As long as the interval is, also if it becomes another one meanwhile and `hurry` is called."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            left = began + interval() - loop.time()
+            try:
+                async with asyncio.timeout(max(left, 0.0)):
+                    await self._changed.wait()
+            except TimeoutError:
+                return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from udptracker.config import RedisSettings, Settings
 from udptracker.core.swarm import StoreError, StoreUnavailable
 from udptracker.storage.base import PeerStore
+
+if TYPE_CHECKING:
+    from udptracker.config import RedisSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ def rotate(settings: Settings) -> str:
     """
     if settings.udp.private_key:
         raise StoreError("udp.private_key is set, and nodes use that: put a new key first in it, and keep the old one")
+    from udptracker.config import RedisSettings
+
     config = settings.storage.config
     if not isinstance(config, RedisSettings):
         raise StoreError("nodes share a key through Redis, and this configuration has none")

@@ -13,12 +13,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import uvloop
 
-from udptracker.config import Settings
 from udptracker.core.busiest import BusySwarm
+
+if TYPE_CHECKING:
+    from udptracker.config import Settings
 
 log = logging.getLogger(__name__)
 

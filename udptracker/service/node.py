@@ -10,9 +10,8 @@ import socket
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from udptracker.config import MemorySettings, RedisSettings, Settings
 from udptracker.core.busiest import BusiestSwarms, BusySwarm
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
@@ -31,6 +30,9 @@ from udptracker.service.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, within
 from udptracker.service.reaper import Reaper
 from udptracker.service.stores import make_store
 from udptracker.storage.base import ImmediateStore
+
+if TYPE_CHECKING:
+    from udptracker.config import MemorySettings, RedisSettings, Settings
 
 _COLLECT: Final = (5_000, 1, 1_000_000_000)
 """Objects more than at the last collection from which the youngest are looked through, every second time those that
@@ -130,6 +132,7 @@ class Node:
         if self._reaper is not None:
             self._reaper.lifetime = self._config.peer_lifetime
         self._use_in_store(self._config)
+        self._chores.hurry()
         return True
 
     @property

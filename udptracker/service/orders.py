@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from udptracker.config import Settings
+if TYPE_CHECKING:
+    from udptracker.config import Settings
+
 
 WORKER: Final = "udptracker.service.worker"
 """The module that a worker runs."""
@@ -19,8 +22,39 @@ USE: Final = "use"
 """Questions to a worker, each with what is given with it, and the names of its answers."""
 
 
+class Opened(NamedTuple):
+    """A secret as a worker has it."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def get_secret_value(self) -> str:
+        return self.text
+
+
+class Part(SimpleNamespace):
+    """A part of the settings as a worker has it: the same names and values, without the library that has checked
+    them, which would take a third of a worker's memory."""
+
+
+def for_worker(settings: Settings) -> Settings:
+    """Settings for a message to a worker, which reads them and needs none of their methods."""
+    return cast("Settings", _plain(settings))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "get_secret_value"):
+        return Opened(value.get_secret_value())
+    if hasattr(value, "model_fields_set"):
+        return Part(**{name: _plain(item) for name, item in value})
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
+
+
 class Orders(NamedTuple):
-    """The first message to a worker. `sockets` are inherited file descriptors of bound UDP sockets."""
+    """The first message to a worker. `settings` are as `for_worker` makes them, `sockets` are inherited descriptors of
+    bound UDP sockets."""
 
     number: int
     settings: Settings

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from udptracker.config import MemorySettings, RedisSettings, StorageSettings
 from udptracker.core.counters import Counters
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from udptracker.config import MemorySettings, RedisSettings, StorageSettings
 
 
 class Made(NamedTuple):

@@ -29,7 +29,7 @@ from udptracker.service import orders
 from udptracker.service.channel import Channel, channel_pair
 from udptracker.service.chores import Chores
 from udptracker.service.lifecycle import CLOSE_SECONDS, WORKERS_SECONDS
-from udptracker.service.orders import Orders
+from udptracker.service.orders import Orders, for_worker
 from udptracker.spawning import signals_held
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Worker:
         self.index = index
         self.name = f"worker {index}"
         numbers = tuple(sock.fileno() for sock in sockets)
-        self._orders = Orders(index, settings, tuple(keys), numbers)
+        self._orders = Orders(index, for_worker(settings), tuple(keys), numbers)
         self._last: dict[str, Any] | None = None
         self._of_the_dead: dict[str, Any] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -112,8 +112,8 @@ class Worker:
 
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
         """Give it and its successors other settings and keys; whether it has taken them."""
-        self._orders = self._orders._replace(settings=settings, keys=tuple(keys))
-        return bool(await self.ask(orders.USE, settings, self._orders.keys))
+        self._orders = self._orders._replace(settings=for_worker(settings), keys=tuple(keys))
+        return bool(await self.ask(orders.USE, self._orders.settings, self._orders.keys))
 
     async def ask(self, question: str, *given: object) -> Any:
         """The worker's answer; None if it is dead or does not answer in time.

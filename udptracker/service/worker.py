@@ -14,9 +14,8 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from udptracker.config import Settings
 from udptracker.core.swarm import StoreError
 from udptracker.observe import logs
 from udptracker.service import lifecycle
@@ -24,6 +23,9 @@ from udptracker.service.channel import Channel
 from udptracker.service.node import Node
 from udptracker.service.orders import BUSIEST, READY, REFUSED, SERVING, SNAPSHOT, USE, Orders
 from udptracker.spawning import take_signals
+
+if TYPE_CHECKING:
+    from udptracker.config import Settings
 
 
 def main(descriptor: int) -> int:
