@@ -13,10 +13,7 @@
 
 enum { TURN = 64, BYTES = 16 + 20 * 128, CONTROL = CMSG_SPACE(sizeof(struct in6_pktinfo)) };
 
-typedef union {
-    struct cmsghdr align;
-    char bytes[CONTROL];
-} Control;
+typedef union { struct cmsghdr align; char bytes[CONTROL]; } Control;
 
 typedef struct {
     PyObject_HEAD
@@ -55,9 +52,8 @@ static PyObject *packed_source(const Burst *self, const struct sockaddr_in6 *fro
 {
     if (!self->is_v6)
         return PyBytes_FromStringAndSize((const char *)&((const struct sockaddr_in *)from)->sin_addr, 4);
-    const char *address = (const char *)&from->sin6_addr;
-    return IN6_IS_ADDR_V4MAPPED(&from->sin6_addr) ? PyBytes_FromStringAndSize(address + 12, 4)
-                                                  : PyBytes_FromStringAndSize(address, 16);
+    int skipped = IN6_IS_ADDR_V4MAPPED(&from->sin6_addr) ? 12 : 0;
+    return PyBytes_FromStringAndSize((const char *)&from->sin6_addr + skipped, 16 - skipped);
 }
 
 static PyObject *packed_handle(const Burst *self, const struct sockaddr_in6 *from, struct msghdr *header)
@@ -154,10 +150,9 @@ static PyObject *burst_send(Burst *self, PyObject *replies)
     struct mmsghdr messages[TURN];
     struct iovec vectors[TURN];
     Control controls[TURN];
-    Py_ssize_t blocked = 0, failed = 0;
-    if (!PyList_Check(replies))
-        return PyErr_Format(PyExc_TypeError, "expected a list of replies");
-    Py_ssize_t size = PyList_GET_SIZE(replies);
+    Py_ssize_t blocked = 0, failed = 0, size = PyList_Size(replies);
+    if (size < 0)
+        return NULL; /* no list */
     for (Py_ssize_t begin = 0; begin < size && !blocked; begin += TURN) {
         int count = (int)Py_MIN(size - begin, TURN), at = 0;
         for (int i = 0; i < count; i++)
@@ -181,6 +176,7 @@ static PyObject *burst_send(Burst *self, PyObject *replies)
 
 static PyMethodDef methods[] = {
     {"receive", (PyCFunction)burst_receive, METH_NOARGS, NULL}, {"send", (PyCFunction)burst_send, METH_O, NULL}, {0}};
+
 static PyMemberDef members[] = {{"unanswerable", T_ULONGLONG, offsetof(Burst, unanswerable), READONLY, NULL}, {0}};
 
 static PyTypeObject burst_type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "udptracker.net._burst.Burst",
