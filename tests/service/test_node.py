@@ -185,3 +185,31 @@ async def test_stopping_is_bounded_when_the_store_stands_still(start: Start, val
     finally:
         valkey.resume()
         await asyncio.wait({asking})
+
+
+async def test_other_settings_are_used_by_every_part(start: Start) -> None:
+    running = await start({"udp": {"max_numwant": 3, "default_numwant": 3}}, reaps=True)
+    for port in range(1, 9):
+        await running.announce(port)
+    new = {
+        "announce_interval": "10m",
+        "udp": {"max_numwant": 5, "default_numwant": 4},
+        "storage": {"config": {"gc_interval": "10ms", "peer_lifetime": "1ms"}},
+    }
+    assert await running.node.use(config.from_tree(new, "udptracker", {}).settings, [b"secret"])
+    await until(
+        lambda: running.node.counters.reaped >= 8, "the peers to be reaped, without waiting for the old interval"
+    )
+    assert (await running.announce(1)).interval == 600
+
+
+async def test_other_timeouts_of_the_store_hold_at_once(start: Start, valkey: StoreServer) -> None:
+    tree = redis_tree(valkey.url, redis_read_timeout="5m", redis_write_timeout="5m")
+    running = await start(tree)
+    new = redis_tree(valkey.url, redis_read_timeout="100ms", redis_write_timeout="100ms", sample_ttl="0s")
+    assert await running.node.use(config.from_tree(new, "udptracker", {}).settings, [b"secret"])
+    await asyncio.to_thread(valkey.pause)
+    try:
+        assert (await running.announce(1)).leechers == 1, "the stand-in does not answer"
+    finally:
+        valkey.resume()
