@@ -58,6 +58,8 @@ def _trials() -> list[Segment]:
         ("HGET", "x"),
         ("HGETALL",),
         ("HEXISTS", "x"),
+        ("HSETNX", "x", "1"),
+        ("HKEYS",),
         ("HINCRBY", "x", "1"),
         ("HLEN",),
         ("HRANDFIELD", "1"),

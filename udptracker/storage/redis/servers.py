@@ -82,6 +82,8 @@ def _trials() -> list[Segment]:
         segment(PING, "HSET", PING, "x", "1"),  # WRONGTYPE, unless it is not permitted
         segment(PING, "HINCRBY", PING, "x", "1"),
         segment(PING, "HGETALL", PING),
+        segment(PING, "HEXISTS", PING, "x"),
+        segment(PING, "DEL", PING),
     ]
     for family in FAMILIES:
         for role in Role:
