@@ -87,12 +87,12 @@ def test_reload_takes_a_new_interval_and_refuses_a_bad_file(machine: Machine) ->
 
 
 def under_load(machine: Machine, report: Path, do: Callable[[], None]) -> dict[str, Any]:
-    """What a load of 2,000 requests a second came to, in the middle of which something is done.
+    """What a load of 5,000 requests a second came to, in the middle of which something is done.
 
     A request is lost if it is not answered within 15 s, longer than any restart takes.
     """
     world = ["--torrents", "100", "--peers", "1000"]  # small, since the load begins once it has been announced
-    rate = ["--rate", "2000", "--duration", "12", "--timeout", "15"]
+    rate = ["--rate", "5000", "--duration", "12", "--timeout", "15"]
     load = machine.start_udptracker("load", URL, *world, *rate, "--json", str(report))
     time.sleep(5.0)
     do()
