@@ -1,4 +1,4 @@
-"""The command line: `udptracker [serve | check | key | announce | scrape | load]`. All that ends the process."""
+"""The command line: `udptracker [COMMAND]`, see `COMMANDS`. The only place that ends the process."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ A file has one root, `udptracker:` or, so that chihaya's own file works as it is
 (`14m`, `1h30m`, `500ms`) in the file and seconds in the settings. `${NAME}` in a string takes an environment
 variable, `$${` stands for `${`.
 
-`settings` is what the rest of the program sees, `reading` makes it of a file, `faults` words what is wrong with
-one, `writing` shows it to an operator without its secrets.
+`settings` is what the rest of the program sees. `reading` makes it of a file (`yaml`), of the `environment` above it,
+and of `flags` above that. `faults` words what is wrong, `writing` shows what it comes to, without its secrets.
 """
 
 from udptracker.config.faults import ConfigError, Fault
