@@ -8,8 +8,8 @@ from tests.config.support import settings
 from udptracker.config import (
     dump,
     parse,
-    redacted,
 )
+from udptracker.redis.url import redacted
 
 
 def test_what_is_written_reads_as_the_same_settings() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
 from tests.support.servers import StoreServer
 from udptracker import config
 from udptracker.config import StorageSettings
+from udptracker.config.settings import STORES
 from udptracker.core.counters import Counters
 from udptracker.core.swarm import IPV4, AnnounceOperation, AnnounceResult, Role
 from udptracker.core.wire import Event
@@ -46,3 +49,20 @@ async def test_by_its_unix_socket(valkey: StoreServer) -> None:
         assert await store.execute([OPERATION]) == [AnnounceResult(1, 0, b"")]
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("name", STORES)
+async def test_each_store_of_the_configuration_can_be_made_and_given_other_settings(name: str) -> None:
+    settings = storage(name)
+    assert type(settings.config) is STORES[name]
+    made = make_store(settings, random.random, Counters())
+    made.use(settings.config)
+    assert settings.describe()
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_each_secret_is_one_of_its_settings_and_not_shown(name: str) -> None:
+    config = STORES[name]()
+    for key, shown in config.secrets.items():
+        assert "swordfish" not in shown("redis://swordfish@127.0.0.1:6379/0")
+        assert hasattr(getattr(config, key), "get_secret_value")

@@ -10,8 +10,16 @@ and of `flags` above that. `faults` words what is wrong, `writing` shows what it
 
 from udptracker.config.faults import ConfigError, Fault
 from udptracker.config.reading import ROOTS, Loaded, from_tree, load, parse
-from udptracker.config.settings import Listen, MemorySettings, RedisSettings, Settings, StorageSettings, UdpSettings
-from udptracker.config.writing import dump, redacted
+from udptracker.config.settings import (
+    Listen,
+    MemorySettings,
+    RedisSettings,
+    Settings,
+    StorageSettings,
+    StoreSettings,
+    UdpSettings,
+)
+from udptracker.config.writing import dump
 
 __all__ = [
     "ROOTS",
@@ -23,10 +31,10 @@ __all__ = [
     "RedisSettings",
     "Settings",
     "StorageSettings",
+    "StoreSettings",
     "UdpSettings",
     "dump",
     "from_tree",
     "load",
     "parse",
-    "redacted",
 ]

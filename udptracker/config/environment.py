@@ -15,11 +15,9 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from udptracker.config.faults import Fault, nearest_of
-from udptracker.config.settings import STORES, Settings
+from udptracker.config.settings import SECRETS, STORES, Settings
 
 PREFIX: Final = "UDPTRACKER_"
-SECRETS: Final = ("udp.private_key", "storage.config.redis_broker")
-"""Keys that may be read from a file, named by the variable with `_FILE` behind it."""
 
 _STORAGE: Final = "storage.config."
 _MOST_BYTES: Final = 2**16

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from udptracker.config.settings import Part
+from udptracker.config.settings import SECRETS, Part
 from udptracker.core.text import printable
 
 HIDDEN: Final = "(hidden)"
-_SECRET_KEYS: Final = ("private_key", "redis_broker")
+_SECRET_KEYS: Final = tuple(path.rpartition(".")[2] for path in SECRETS)
 _EXPECTED: Final = {
     "bool_type": "true or false",
     "model_type": "a mapping",

@@ -6,14 +6,16 @@ Validators word what they expect in full, since their text is what an operator i
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv6Address
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 import durationpy
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from udptracker.cores import usable_cores
-from udptracker.redis.url import parse_broker
+from udptracker.redis.url import parse_broker, redacted
 
 _GO_DURATION: Final = re.compile(r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+|[-+]?0")
 _LONGEST: Final = 8760 * 3600.0
@@ -193,21 +195,37 @@ class UdpSettings(Part):
         return found
 
 
-class MemorySettings(Part):
-    """`storage.config` of the memory store. Durations are seconds. Our store has no use for chihaya's shards."""
+class StoreSettings(Part):
+    """`storage.config` of any store. Durations are seconds; the defaults of chihaya's keys are chihaya's."""
 
     gc_interval: Positive = 180.0
     peer_lifetime: Positive = 2100.0
     prometheus_reporting_interval: Positive = 1.0
+
+    is_shared: ClassVar[bool]
+    """Whether processes may use it together."""
+    secrets: ClassVar[Mapping[str, Callable[[str], str]]] = {}
+    """Keys that hold a secret, and what makes a value of each fit to be seen."""
+
+    def describe(self) -> str:
+        """One line for a log, without secrets."""
+        raise NotImplementedError
+
+
+class MemorySettings(StoreSettings):
+    """Peers in the process itself, which has no use for chihaya's shards."""
+
     shard_count: Annotated[int, _whole(1)] = 1024
 
+    is_shared = False
 
-class RedisSettings(Part):
-    """`storage.config` of the Redis store. Durations are seconds; the defaults of chihaya's keys are chihaya's."""
+    def describe(self) -> str:
+        return "memory: gone when this process is"
 
-    gc_interval: Positive = 180.0
-    peer_lifetime: Positive = 2100.0
-    prometheus_reporting_interval: Positive = 1.0
+
+class RedisSettings(StoreSettings):
+    """Peers in Redis or Valkey."""
+
     redis_broker: Annotated[SecretStr, AfterValidator(_checked_broker)] = SecretStr("redis://myRedis@127.0.0.1:6379/0")
     redis_read_timeout: Positive = 15.0
     redis_write_timeout: Positive = 15.0
@@ -216,25 +234,32 @@ class RedisSettings(Part):
     replay_window: NotNegative = 10.0
     sample_ttl: NotNegative = 1.0
 
+    is_shared = True
+    secrets = MappingProxyType({"redis_broker": redacted})
 
-STORES: Final[dict[str, type[MemorySettings] | type[RedisSettings]]] = {
+    def describe(self) -> str:
+        return parse_broker(self.redis_broker.get_secret_value()).describe()
+
+
+STORES: Final[Mapping[str, type[StoreSettings]]] = {
     "memory": MemorySettings,
     "redis": RedisSettings,
 }
-"""What `storage.config` is, by `storage.name`."""
+"""What `storage.config` is, by `storage.name`, and what there is to know of such a store; `service.stores` makes it."""
+
+SECRETS: Final = ("udp.private_key", *(f"storage.config.{key}" for store in STORES.values() for key in store.secrets))
+"""Keys whose values nobody is shown."""
 
 
 class StorageSettings(Part):
     """Where peers are kept: `storage:` in the file."""
 
     name: Literal["memory", "redis"] = "memory"
-    config: MemorySettings | RedisSettings = MemorySettings()
+    config: StoreSettings = MemorySettings()
 
     def describe(self) -> str:
         """One line for a log, without secrets."""
-        if isinstance(self.config, RedisSettings):
-            return parse_broker(self.config.redis_broker.get_secret_value()).describe()
-        return "memory: gone when this process is"
+        return self.config.describe()
 
 
 class Settings(Part):
@@ -258,7 +283,7 @@ class Settings(Part):
         return None if self.metrics_addr in _OFF else _endpoint(self.metrics_addr)
 
     def worker_count(self) -> int:
-        """As configured, or one on memory and on Redis one for each core the process may use (see `cores`)."""
+        """As configured, or one for each core the process may use (see `cores`) where they can share the store."""
         if self.workers is not None:
             return self.workers
-        return 1 if self.storage.name == "memory" else usable_cores()
+        return usable_cores() if self.storage.config.is_shared else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -11,10 +10,10 @@ import durationpy
 import yaml
 from pydantic import BaseModel
 
-from udptracker.config.settings import RedisSettings, Settings
+from udptracker.config.settings import Settings
 from udptracker.core.text import printable
+from udptracker.redis.url import MASK
 
-_MASK = "***"
 _NO_FOLDS = 10**6
 
 
@@ -25,10 +24,10 @@ def dump(settings: Settings, origins: Mapping[str, str] | None = None) -> str:
         origins: what said the value of a key, by its path; it is written behind each, or that it is the default.
     """
     tree = _written(settings)
-    tree["udp"]["private_key"] = [_MASK] * len(settings.udp.private_key)
+    tree["udp"]["private_key"] = [MASK] * len(settings.udp.private_key)
     config = settings.storage.config
-    if isinstance(config, RedisSettings):
-        tree["storage"]["config"]["redis_broker"] = redacted(config.redis_broker.get_secret_value())
+    for key, shown in config.secrets.items():
+        tree["storage"]["config"][key] = shown(getattr(config, key).get_secret_value())
     lines = yaml.safe_dump(
         {"udptracker": tree}, sort_keys=False, default_flow_style=False, width=_NO_FOLDS
     ).splitlines()
@@ -51,14 +50,6 @@ def _commented(lines: list[str], origins: Mapping[str, str]) -> list[str]:
         origin = origins.get(".".join(above[1:]), "default")
         commented.append(f"{line}  # {printable(origin)}" if value or is_list else line)
     return commented
-
-
-def redacted(url: str) -> str:
-    """A broker URL without its passwords; one before the host without a user is a password, as chihaya has it."""
-    scheme, separator, rest = re.sub(r"(sentinel_password=)[^&]*", rf"\1{_MASK}", url).partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    return f"{scheme}{separator}{user + colon if colon else ''}{_MASK if at else ''}{at}{host}"
 
 
 def _written(part: BaseModel) -> dict[str, Any]:

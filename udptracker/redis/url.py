@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     import ssl
+
+MASK: Final = "***"
+"""In place of a secret."""
 
 _SCHEMES: Final = {
     "redis": ("single", False),
@@ -181,3 +185,11 @@ def _tls(query: dict[str, str]) -> Tls:
     except OSError as error:
         raise ValueError(f"cannot load the TLS certificates: {error}") from None
     return tls
+
+
+def redacted(url: str) -> str:
+    """A broker URL without its passwords; one before the host without a user is a password, as chihaya has it."""
+    scheme, separator, rest = re.sub(r"(sentinel_password=)[^&]*", rf"\1{MASK}", url).partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{separator}{user + colon if colon else ''}{MASK if at else ''}{at}{host}"

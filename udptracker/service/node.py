@@ -32,7 +32,7 @@ from udptracker.service.stores import make_store
 from udptracker.storage.base import ImmediateStore
 
 if TYPE_CHECKING:
-    from udptracker.config import MemorySettings, RedisSettings, Settings
+    from udptracker.config import Settings, StoreSettings
 
 _COLLECT: Final = (5_000, 1, 1_000_000_000)
 """Objects more than at the last collection from which the youngest are looked through, every second time those that
@@ -136,7 +136,7 @@ class Node:
         return True
 
     @property
-    def _config(self) -> MemorySettings | RedisSettings:
+    def _config(self) -> StoreSettings:
         return self._settings.storage.config
 
     async def turns(self) -> bool:
