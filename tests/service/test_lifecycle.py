@@ -186,7 +186,7 @@ class WithoutIpv6(Daemon):
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, seccomp.__file__, *super().command]
+        return [sys.executable, seccomp.__file__, "ipv6", *super().command]
 
 
 class TestAKernelWithoutIpv6:

@@ -23,7 +23,7 @@ BUFFER = 1 << 16
 def bound(workers: int = 1, **udp: Any) -> Iterator[Bound]:
     """What is bound for a `udp:` section, closed at the end."""
     settings = config.from_tree({"udp": udp}, "udptracker", {}).settings
-    made = bind_all(settings.udp.addresses(), workers, BUFFER)
+    made = bind_all(settings.udp.addresses(), workers, BUFFER, must_steer=True)
     try:
         yield made
     finally:
@@ -103,7 +103,7 @@ def test_unless_told_otherwise(udp: dict[str, Any]) -> None:
 def test_an_absent_address_that_nobody_named_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     here, absent = Listen("127.0.0.1", port, False, False), Listen("2001:db8::1", port, False, False)
-    made = bind_all([here, absent], 1, BUFFER)
+    made = bind_all([here, absent], 1, BUFFER, must_steer=True)
     made.sockets[0][0].close()
     assert made.addresses == [here]
     (record,) = caplog.records
@@ -114,17 +114,17 @@ def test_an_absent_address_that_nobody_named_is_left_out(caplog: pytest.LogCaptu
 @pytest.mark.parametrize("named", [True, False])
 def test_one_that_was_named_or_is_the_only_one_is_an_error(named: bool) -> None:
     with pytest.raises(OSError, match="Cannot assign requested address"):
-        bind_all([Listen("2001:db8::1", free_port(), False, named)], 1, BUFFER)
+        bind_all([Listen("2001:db8::1", free_port(), False, named)], 1, BUFFER, must_steer=True)
 
 
 def test_only_udp_sockets_are_taken_over() -> None:
     with socket.create_server(("127.0.0.1", 0)) as tcp, pytest.raises(OSError, match=r"'metrics'.* none of UDP"):
-        take_over([Inherited("metrics", tcp)], 1)
+        take_over([Inherited("metrics", tcp)], 1, must_steer=False)
 
 
 def test_the_wildcard_that_is_taken_over_tells_its_families() -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(("::", 0))
-        (address,) = take_over([Inherited("udptracker", sock)], 2).addresses
+        (address,) = take_over([Inherited("udptracker", sock)], 2, must_steer=False).addresses
         assert address == Listen("::", sock.getsockname()[1], True, True)

@@ -1,7 +1,8 @@
-"""`python seccomp.py PROGRAM ARGUMENT...` runs a program in a kernel that says it has no IPv6.
+"""`python seccomp.py WHAT PROGRAM ARGUMENT...` runs a program in a kernel that says it does not have WHAT.
 
-As with `ipv6.disable=1`, socket(AF_INET6) fails with EAFNOSUPPORT: by a seccomp filter (seccomp(2)), which needs no
-privilege and holds for the program and its children.
+`ipv6`: as with `ipv6.disable=1`, socket(AF_INET6) fails with EAFNOSUPPORT. `steering`: as before Linux 4.5,
+setsockopt(SO_ATTACH_REUSEPORT_CBPF) fails with ENOPROTOOPT. By a seccomp filter (seccomp(2)), which needs no privilege
+and holds for the program and its children.
 """
 
 from __future__ import annotations
@@ -13,31 +14,46 @@ import platform
 import socket
 import struct
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_SECCOMP: Final = 22
 _SECCOMP_MODE_FILTER: Final = 2
-_SOCKET_CALL: Final = {"x86_64": 41, "aarch64": 198}
 _NUMBER_OFFSET: Final = 0
-_FIRST_ARGUMENT_OFFSET: Final = 16
+_ARGUMENTS_OFFSET: Final = 16
+_ARGUMENT_BYTES: Final = 8
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW: Final = 0x7FFF0000
 _FAIL: Final = 0x00050000
+
+
+class Absence(NamedTuple):
+    """A call that fails where one argument, counted from 0, has this value: its number by machine, and how it fails."""
+
+    call: dict[str, int]
+    argument: int
+    value: int
+    error: int
+
+
+ABSENCES: Final = {
+    "ipv6": Absence({"x86_64": 41, "aarch64": 198}, 0, socket.AF_INET6, errno.EAFNOSUPPORT),
+    "steering": Absence({"x86_64": 54, "aarch64": 208}, 2, 51, errno.ENOPROTOOPT),
+}
 
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def refuse_ipv6() -> None:
-    """From now on this process and its children have no IPv6."""
+def refuse(absent: Absence) -> None:
+    """From now on this process and its children do without it."""
     code = [
         (_LOAD, 0, 0, _NUMBER_OFFSET),
-        (_JUMP_IF_EQUAL, 0, 3, _SOCKET_CALL[platform.machine()]),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT_OFFSET),
-        (_JUMP_IF_EQUAL, 0, 1, socket.AF_INET6),
-        (_RETURN, 0, 0, _FAIL | errno.EAFNOSUPPORT),
+        (_JUMP_IF_EQUAL, 0, 3, absent.call[platform.machine()]),
+        (_LOAD, 0, 0, _ARGUMENTS_OFFSET + _ARGUMENT_BYTES * absent.argument),
+        (_JUMP_IF_EQUAL, 0, 1, absent.value),
+        (_RETURN, 0, 0, _FAIL | absent.error),
         (_RETURN, 0, 0, _ALLOW),
     ]
     program = _Program(len(code), b"".join(struct.pack("=HBBI", *instruction) for instruction in code))
@@ -48,5 +64,5 @@ def refuse_ipv6() -> None:
 
 
 if __name__ == "__main__":
-    refuse_ipv6()
-    os.execv(sys.argv[1], sys.argv[1:])
+    refuse(ABSENCES[sys.argv[1]])
+    os.execv(sys.argv[2], sys.argv[2:])

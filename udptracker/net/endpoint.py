@@ -11,7 +11,6 @@ it is read: its sender has asked again, perhaps another node, and may have left 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -23,15 +22,12 @@ from udptracker.core.counters import Counters
 from udptracker.core.tracker import Datagram, Question, Reply, Tracker, Turn
 from udptracker.net.burst import make_burst, packed_source
 from udptracker.net.pace import Pace
-from udptracker.net.sockets import since_boot
+from udptracker.net.sockets import drop_waiting, since_boot
 
 log = logging.getLogger(__name__)
 
 _STALE: Final = 15_000_000_000
 """Nanoseconds after which a BEP 15 client asks again ("Time outs"), so that to drop what is older costs it nothing."""
-
-_MOST_STALE: Final = 1_000_000
-"""Datagrams dropped at once: more than a socket's buffer holds."""
 
 _FAULT_SECONDS: Final = 10.0
 """Between two lines of the log about errors that nobody foresaw: whoever can cause one can cause many."""
@@ -189,7 +185,7 @@ class TurnTransport:
         again, drop what waits."""
         asleep, self._awake_at = now - self._awake_at, now
         if asleep > _STALE and not self._closing:
-            self._drop_stale()
+            self._protocol.stale_dropped(drop_waiting(self._socket))
 
     def send(self, replies: list[Reply]) -> None:
         """Send now or drop; what was dropped goes to `replies_dropped`."""
@@ -208,14 +204,6 @@ class TurnTransport:
     def close(self) -> None:
         self.stop_reading()
         self._socket.close()
-
-    def _drop_stale(self) -> None:
-        dropped = 0
-        with contextlib.suppress(OSError):  # nothing left, or what the next read would say, too
-            while dropped < _MOST_STALE:
-                self._socket.recv(1)
-                dropped += 1
-        self._protocol.stale_dropped(dropped)
 
     def _read(self) -> None:
         """One turn: because something has arrived, or at its own pace while a little arrives all the time."""

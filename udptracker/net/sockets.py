@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from time import CLOCK_BOOTTIME, clock_gettime_ns
+from typing import Final
+
+_MOST_DROPPED: Final = 1_000_000
+"""Datagrams dropped at once: more than a socket's buffer holds."""
 
 
 def since_boot() -> int:
@@ -35,3 +40,13 @@ def bind(host: str, port: int, *, share_port: bool, receive_buffer: int, v6_only
         sock.close()
         raise
     return sock
+
+
+def drop_waiting(sock: socket.socket) -> int:
+    """Drop what has arrived on a non-blocking socket and was not read; how many datagrams."""
+    dropped = 0
+    with contextlib.suppress(OSError):  # nothing left, or what the next read would say, too
+        while dropped < _MOST_DROPPED:
+            sock.recv(1)
+            dropped += 1
+    return dropped

@@ -54,10 +54,11 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
             )
     try:
         workers, handed = settings.worker_count(), inherited(os.environ)
+        must_steer = not settings.storage.config.is_shared
         if handed:
-            bound = take_over(handed, workers)
+            bound = take_over(handed, workers, must_steer=must_steer)
         else:
-            bound = bind_all(settings.udp.addresses(), workers, settings.udp.receive_buffer)
+            bound = bind_all(settings.udp.addresses(), workers, settings.udp.receive_buffer, must_steer=must_steer)
         lifecycle.run(_serve(settings, read, keys, bound, Notifier(os.environ)))
     except (OSError, StoreError) as error:
         log.error("%s", error)

@@ -1,4 +1,8 @@
-"""Which UDP sockets the tracker has: the addresses it is told to listen on, as far as this machine has them."""
+"""Which UDP sockets the tracker has: the addresses it is told to listen on, as far as this machine has them.
+
+The sockets of several workers on an address are a group, in which each swarm has one place (see `net.steering`). They
+are bound in the order of the workers and stay open while the tracker runs, so the place is always the worker's number.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from udptracker.config import Listen
-from udptracker.net.sockets import bind
+from udptracker.net.sockets import bind, drop_waiting
+from udptracker.net.steering import steer
 from udptracker.service.notify import Inherited
 
 log = logging.getLogger(__name__)
@@ -26,11 +31,14 @@ class Bound(NamedTuple):
     sockets: list[list[socket.socket]]
 
 
-def bind_all(addresses: Sequence[Listen], workers: int, receive_buffer: int) -> Bound:
+def bind_all(addresses: Sequence[Listen], workers: int, receive_buffer: int, *, must_steer: bool) -> Bound:
     """A socket for each worker on each address.
 
+    Args:
+        must_steer: whether several workers can do nothing where each swarm is not given to one of them.
+
     Raises:
-        OSError: an address cannot be bound; the message names it.
+        OSError: an address cannot be bound, and the message names it; or each swarm must have one worker and has not.
     """
     bound = Bound([], [[] for _ in range(workers)])
     absent: OSError | None = None
@@ -46,23 +54,35 @@ def bind_all(addresses: Sequence[Listen], workers: int, receive_buffer: int) -> 
                 log.warning("not listening on %s, which this machine does not have: %s", address, error.strerror)
                 absent = error
                 continue
-            for sock in itertools.chain.from_iterable(bound.sockets):
-                sock.close()
+            _close(bound)
             raise OSError(f"cannot listen on {address.host} port {address.port}: {error.strerror}") from error
         bound.addresses.append(address)
     if absent is not None and not bound.addresses:
         raise absent
+    reason = _unsteered(bound)
+    if reason and must_steer:
+        _close(bound)
+        raise OSError(f"several workers on memory need to be given whole swarms, but {reason}")
+    if reason:
+        _warn(reason)
+    elif must_steer:
+        # What came before may be for another worker. Its sender asks again.
+        for sock in itertools.chain.from_iterable(bound.sockets):
+            drop_waiting(sock)
     return bound
 
 
-def take_over(handed: Sequence[Inherited], workers: int) -> Bound:
+def take_over(handed: Sequence[Inherited], workers: int, *, must_steer: bool) -> Bound:
     """The same of sockets that somebody else has opened, who keeps them while the tracker is restarted.
 
     Each worker has its own of an address where there is one for each; a single one is shared by all.
 
     Raises:
-        OSError: one is no UDP socket, or there are neither one nor as many as workers for an address; it is named.
+        OSError: one is no UDP socket, or there are neither one nor as many as workers for an address; it is named. Or
+            each swarm must have a certain worker: the order in which these were bound cannot be told.
     """
+    if workers > 1 and must_steer:
+        raise OSError("sockets were handed over: several workers on memory need those that they bind themselves")
     by_address: dict[Listen, list[socket.socket]] = {}
     for name, sock in handed:
         if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -76,6 +96,8 @@ def take_over(handed: Sequence[Inherited], workers: int) -> Bound:
             )
         for number, mine in enumerate(bound.sockets):
             mine.append(sockets[number % len(sockets)])
+    if reason := _unsteered(bound):
+        _warn(reason)
     return bound
 
 
@@ -84,6 +106,28 @@ def _address_of(sock: socket.socket) -> Listen:
     v6 = sock.family == socket.AF_INET6
     both = v6 and host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     return Listen(host, port, both, True)
+
+
+def _unsteered(bound: Bound) -> str:
+    """Give each swarm one worker; why that cannot be done, nothing if it is."""
+    groups = [] if len(bound.sockets) == 1 else list(zip(*bound.sockets, strict=True))
+    if any(group[0] is group[1] for group in groups):
+        return "they share a socket"
+    try:
+        for group in groups:
+            steer(group[0], len(group))
+    except OSError as error:
+        return f"the kernel does not steer: {error.strerror}"
+    return ""
+
+
+def _warn(unsteered: str) -> None:
+    log.warning("each worker is given a part of every swarm, since %s", unsteered)
+
+
+def _close(bound: Bound) -> None:
+    for sock in itertools.chain.from_iterable(bound.sockets):
+        sock.close()
 
 
 def _bind(address: Listen, share_port: bool, receive_buffer: int) -> socket.socket:
