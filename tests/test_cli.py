@@ -147,7 +147,6 @@ def test_the_environment_alone_configures_it(daemons: Daemons, tmp_path: Path) -
         (("--listen", ":1", "--listen", "x"), "--listen: found 'x', expected an address such as"),
         (("--metrics", "on"), "--metrics: found 'on', expected an address such as 127.0.0.1:6880, or off"),
         (("--storage", "s3cr3t"), "--storage: found (hidden), expected memory or a URL of one of redis://"),
-        (("--workers", "2"), "--workers: found 2, expected 1 with memory storage, which workers cannot share"),
         (("--workers", "-1"), "--workers: found '-1', expected an integer from 1 to 1024"),
         (("--log-level", "loud"), "--log-level: found 'loud', expected 'debug', 'info', 'warning' or 'error'"),
     ],

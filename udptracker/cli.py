@@ -58,7 +58,7 @@ def _register_serve(commands: Commands[argparse.ArgumentParser]) -> None:
     serve.add_argument("--listen", metavar="ADDR", action="append", help="udp address, repeatable; replaces udp.addr")
     serve.add_argument("--storage", metavar="memory|URL", help="memory, or where Redis is: redis://host:6379/0")
     serve.add_argument("--metrics", metavar="ADDR|off", help="where /metrics, /healthz and /readyz are served")
-    serve.add_argument("--workers", metavar="N", help="processes that share the ports, on Redis")
+    serve.add_argument("--workers", metavar="N", help="processes that share the ports")
     serve.add_argument("--log-level", metavar="LEVEL", help=", ".join(logs.LEVELS))
     serve.set_defaults(run=_serve)
 

@@ -28,11 +28,11 @@ HOST = "127.0.0.1"
 class RunningNode:
     """A node that serves a free port, and blocking clients of it in threads."""
 
-    def __init__(self, tree: dict[str, Any], reaps: bool) -> None:
+    def __init__(self, tree: dict[str, Any], number: int) -> None:
         settings = config.from_tree(tree, "udptracker", {}).settings
         sock = bind(HOST, 0, share_port=False, receive_buffer=1 << 18)
         self.port: int = sock.getsockname()[1]
-        self.node = Node(settings, [b"secret"], [sock], reaps=reaps)
+        self.node = Node(settings, [b"secret"], [sock], number=number)
 
     async def announce(self, port: int, **fields: Any) -> AnnounceResponse:
         def ask() -> AnnounceResponse:
@@ -51,8 +51,8 @@ async def start() -> AsyncIterator[Start]:
     running: list[RunningNode] = []
     thresholds = gc.get_threshold()
 
-    async def make(tree: dict[str, Any] | None = None, *, reaps: bool = False) -> RunningNode:
-        running.append(RunningNode(tree or {}, reaps))
+    async def make(tree: dict[str, Any] | None = None, *, number: int = 0) -> RunningNode:
+        running.append(RunningNode(tree or {}, number))
         await running[-1].node.start()
         return running[-1]
 
@@ -104,13 +104,13 @@ async def test_totals_are_watched(start: Start) -> None:
     await until(lambda: running.node.counters.totals.get(IPV4) == (1, 1, 1), "the totals of two peers")
 
 
-@pytest.mark.parametrize("reaps", [True, False])
-async def test_one_that_reaps_expires_peers(start: Start, reaps: bool) -> None:
+@pytest.mark.parametrize("number", [0, 1])
+async def test_one_of_several_expires_peers(start: Start, number: int) -> None:
     config = {"gc_interval": "10ms", "peer_lifetime": "1ms", "prometheus_reporting_interval": "10ms"}
-    running = await start({"storage": {"config": config}}, reaps=reaps)
+    running = await start({"storage": {"config": config}}, number=number)
     await running.announce(1)
     counters = running.node.counters
-    if reaps:
+    if number == 0:
         await until(lambda: counters.reaped == 1, "the peer to be reaped")
         await until(lambda: counters.totals.get(IPV4) == (0, 0, 0), "totals of nothing")
     else:

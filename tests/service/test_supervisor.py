@@ -195,14 +195,6 @@ class TestTheEnd:
 
 
 class TestStart:
-    def test_memory_cannot_be_shared(self, tmp_path: Path) -> None:
-        with Daemon(tmp_path, "memory", arguments=["--workers", "2"]) as daemon:
-            daemon.start(wait=False)
-            assert daemon.wait() == 2
-            assert daemon.log.splitlines() == [
-                "--workers: found 2, expected 1 with memory storage, which workers cannot share"
-            ]
-
     def test_a_port_in_use_is_one_clear_line(self, daemon: Daemon, valkey: StoreServer, tmp_path: Path) -> None:
         """A tracker of several workers shares its ports with nobody but them."""
         with Daemon(tmp_path / "second", valkey.url, arguments=["--workers", "2"], port=daemon.port) as second:

@@ -216,9 +216,6 @@ def _part(tree: Any, model: type[P], path: str, faults: list[Fault]) -> P | None
 def _check_together(settings: Settings, root: str, faults: list[Fault], warnings: list[str]) -> None:
     """What only shows when several keys are seen at once."""
     udp, config = settings.udp, settings.storage.config
-    if settings.workers not in (None, 1) and not config.is_shared:
-        expected = f"1 with {settings.storage.name} storage, which workers cannot share"
-        faults.append(Fault(f"{root}.workers", str(settings.workers), expected))
     if udp.default_numwant > udp.max_numwant:
         expected = f"at most max_numwant, {udp.max_numwant}"
         faults.append(Fault(f"{root}.udp.default_numwant", str(udp.default_numwant), expected))

@@ -69,6 +69,9 @@ class Counters:
 
     `chore_failures` counts what a process does besides answering and that failed in an unforeseen way, by name.
 
+    `rows_missing` counts rows of scrapes that are zeros because the worker that has the swarm did not answer.
+    `has_share` tells whether `totals` are of swarms that no other process counts.
+
     `gauges` are read when a snapshot is taken, by the name they have there, so that they are true at any time; that
     may be in another thread. Whoever has the figure puts its function there.
     """
@@ -83,6 +86,7 @@ class Counters:
         "dropped",
         "durations",
         "gauges",
+        "has_share",
         "loop_lag",
         "reaped",
         "reaper_durations",
@@ -97,6 +101,7 @@ class Counters:
         "replay_dropped",
         "replayed",
         "requests",
+        "rows_missing",
         "standby_answers",
         "store_errors",
         "store_latency",
@@ -118,6 +123,8 @@ class Counters:
         self.gauges: dict[str, Callable[[], float]] = dict.fromkeys(_GAUGES, lambda: 0)
         self.store_errors: Counter[str] = Counter(dict.fromkeys(reasons.STORE_ERRORS, 0))
         self.store_misfits = 0
+        self.rows_missing = 0
+        self.has_share = False
         self.store_up = 1
         self.chore_failures: Counter[str] = Counter()
         self.buffered = 0

@@ -154,13 +154,24 @@ _FAMILIES: Final = (
         "How late the event loop comes to what is due, sampled ten times a second.",
         _seconds("loop_lag"),
     ),
-    _family("gauge", "queue_depth", "Requests that wait for the store.", summed("queue_depth")),
+    _family(
+        "gauge",
+        "queue_depth",
+        "Requests that wait for the store, or on memory for another worker.",
+        summed("queue_depth"),
+    ),
     _family("counter", "store_errors_total", "Operations that failed, by kind.", by_key("store_errors"), "kind"),
     _family(
         "counter",
         "store_misfits_total",
         "Download counts in the store that no response has room for, or that are no numbers.",
         summed("store_misfits"),
+    ),
+    _family(
+        "counter",
+        "scrape_rows_missing_total",
+        "Rows of scrapes that are zeros because the worker that has the swarm did not answer; only on memory.",
+        summed("rows_missing"),
     ),
     _family("gauge", "store_up", "1 if the store answers every worker, else 0.", summed("store_up")),
     _family(
@@ -224,7 +235,7 @@ _FAMILIES: Final = (
     _family(
         "gauge",
         "worker_queue_depth",
-        "Requests that wait for the store, by worker; only with several.",
+        "Requests that wait for the store, or on memory for another worker, by worker; only with several.",
         _by_each_of_several(lambda snapshot: snapshot["queue_depth"]),
         "worker",
     ),

@@ -1,20 +1,23 @@
 """Snapshots of several processes as one.
 
-Values are summed, save for what workers share or cannot add up: of what the store holds the largest figure counts, of
-`store_up` the worst, and the last reaper run is the latest of them all.
+Values are summed, save for what workers share or cannot add up: of what a store holds that they share the largest
+figure counts, of `store_up` the worst, and the last reaper run is the latest of them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from operator import add
 from typing import Any, Final
 
 from udptracker.core.counters import Counters
+from udptracker.core.swarm import Totals
 
 Snapshot = Mapping[str, Any]
 """What `Counters.snapshot` returns, or its copy by way of JSON."""
 
-_NOT_ADDED: Final = {"store_up", "totals", "reaper_last_success", "reaper_seconds"}
+_NOT_ADDED: Final = {"has_share", "store_up", "totals", "reaper_last_success", "reaper_seconds"}
+_NONE: Final = Totals(0, 0, 0)
 _OF_THE_LIVING: Final = ("queue_depth", "buffered", "resident_bytes")
 
 
@@ -26,8 +29,10 @@ def merged(snapshots: Collection[Snapshot]) -> dict[str, Any]:
             result[name] = _add(result[name], snapshot[name])
     result["store_up"] = min((snapshot["store_up"] for snapshot in snapshots), default=0)
     for snapshot in snapshots:
+        result["has_share"] |= snapshot["has_share"]
+        together = add if snapshot["has_share"] else max
         for family, totals in snapshot["totals"].items():
-            result["totals"][family] = tuple(map(max, totals, result["totals"].get(family, totals)))
+            result["totals"][family] = tuple(map(together, totals, result["totals"].get(family, _NONE)))
         if snapshot["reaper_last_success"] > result["reaper_last_success"]:
             result["reaper_last_success"] = snapshot["reaper_last_success"]
             result["reaper_seconds"] = snapshot["reaper_seconds"]

@@ -54,7 +54,7 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
             )
     try:
         workers, handed = settings.worker_count(), inherited(os.environ)
-        must_steer = not settings.storage.config.is_shared
+        must_steer = workers > 1 and not settings.storage.config.is_shared
         if handed:
             bound = take_over(handed, workers, must_steer=must_steer)
         else:

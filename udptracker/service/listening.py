@@ -35,7 +35,7 @@ def bind_all(addresses: Sequence[Listen], workers: int, receive_buffer: int, *, 
     """A socket for each worker on each address.
 
     Args:
-        must_steer: whether several workers can do nothing where each swarm is not given to one of them.
+        must_steer: whether there are workers that can do nothing where each swarm is not given to one of them.
 
     Raises:
         OSError: an address cannot be bound, and the message names it; or each swarm must have one worker and has not.
@@ -81,7 +81,7 @@ def take_over(handed: Sequence[Inherited], workers: int, *, must_steer: bool) ->
         OSError: one is no UDP socket, or there are neither one nor as many as workers for an address; it is named. Or
             each swarm must have a certain worker: the order in which these were bound cannot be told.
     """
-    if workers > 1 and must_steer:
+    if must_steer:
         raise OSError("sockets were handed over: several workers on memory need those that they bind themselves")
     by_address: dict[Listen, list[socket.socket]] = {}
     for name, sock in handed:

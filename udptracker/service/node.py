@@ -27,7 +27,9 @@ from udptracker.service.chores import Chores
 from udptracker.service.keys import FIRST_SECONDS, REFRESH_SECONDS, SharedKeys
 from udptracker.service.lag import watch_lag
 from udptracker.service.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, within
+from udptracker.service.mailboxes import Ends
 from udptracker.service.reaper import Reaper
+from udptracker.service.sharing import Sharing
 from udptracker.service.stores import make_store
 from udptracker.storage.base import ImmediateStore
 
@@ -47,13 +49,21 @@ class Node:
         settings: the whole configuration; each part is given its own section.
         keys: the connection id keys, the first of which issues.
         sockets: bound UDP sockets; the node closes them.
-        reaps: whether this node expires stale peers.
+        number: of this process, where it is one of several workers.
+        ends: of the mailboxes between it and other workers, where each of them has swarms of its own.
     """
 
     def __init__(
-        self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket], *, reaps: bool = True
+        self,
+        settings: Settings,
+        keys: Sequence[bytes],
+        sockets: Sequence[socket.socket],
+        *,
+        number: int = 0,
+        ends: Ends | None = None,
     ) -> None:
         self.counters = Counters()
+        self.counters.has_share = ends is not None
         process.watch(self.counters)
         self._settings = settings
         self._keys = tuple(keys)
@@ -68,10 +78,17 @@ class Node:
             refusals(settings.log_peers),
         )
         self._executor: Executor
+        self._sharing: Sharing | None = None
         if isinstance(self.store, ImmediateStore):
-            self._executor = Direct(self.store, self._tracker, self.counters)
+            self._executor = direct = Direct(self.store, self._tracker, self.counters)
+            if ends is not None:
+                self._executor = self._sharing = Sharing(
+                    direct, self.store, self._tracker, self.counters, number, ends, max_pending=udp.max_pending
+                )
         else:
             self._executor = Batcher(self.store, self._tracker, self.counters, max_pending=udp.max_pending)
+        # One of them is enough to reap a store that they share.
+        reaps = number == 0 or ends is not None
         self._reaper = Reaper(self.store, self.counters, lifetime=self._config.peer_lifetime) if reaps else None
         self._busiest = BusiestSwarms(random.random, time.monotonic())
         self._status_swarms = settings.status_swarms
@@ -118,6 +135,8 @@ class Node:
             sock.close()
         for transport in self._transports:
             transport.close()
+        if self._sharing is not None:
+            self._sharing.close()
 
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
         """Go on with these from now on; of another store, other addresses and so on see `reload.NEEDS_A_RESTART`."""
@@ -127,7 +146,7 @@ class Node:
             self._tracker.connection_ids = _connection_ids(settings, self._all_keys())
         self._tracker.use(_policy(settings))
         self._tracker.tell_refusal = refusals(settings.log_peers)
-        if isinstance(self._executor, Batcher):
+        if isinstance(self._executor, Batcher | Sharing):
             self._executor.max_pending = settings.udp.max_pending
         if self._reaper is not None:
             self._reaper.lifetime = self._config.peer_lifetime

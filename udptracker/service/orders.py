@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
     from udptracker.config import Settings
+    from udptracker.service.mailboxes import Ends
 
 
 WORKER: Final = "udptracker.service.worker"
@@ -54,9 +55,10 @@ def _plain(value: Any) -> Any:
 
 class Orders(NamedTuple):
     """The first message to a worker. `settings` are as `for_worker` makes them, `sockets` are inherited descriptors of
-    bound UDP sockets."""
+    bound UDP sockets, and `ends` those of mailboxes, None where the workers share a store."""
 
     number: int
     settings: Settings
     keys: tuple[bytes, ...]
     sockets: tuple[int, ...]
+    ends: Ends | None

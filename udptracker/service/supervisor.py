@@ -1,8 +1,9 @@
 """Several workers on the same ports, each a node in a process of its own, under one supervising parent.
 
-The parent binds a socket for each worker and listen address with SO_REUSEPORT and keeps them open: the kernel spreads
-senders over them, and what arrives for a worker that died waits for its successor. The parent serves no datagram; it
-restarts workers, sums their counters for `/metrics`, and ends them. Workers end by themselves when the parent is gone.
+The parent binds a socket for each worker and listen address with SO_REUSEPORT and keeps them open: the kernel gives
+each swarm to one of them, and what arrives for a worker that died waits for its successor. The parent serves no
+datagram; it restarts workers, sums their counters for `/metrics`, and ends them. Workers end by themselves when the
+parent is gone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from udptracker.service import orders
 from udptracker.service.channel import Channel, channel_pair
 from udptracker.service.chores import Chores
 from udptracker.service.lifecycle import CLOSE_SECONDS, WORKERS_SECONDS
+from udptracker.service.mailboxes import Ends, Mailboxes
 from udptracker.service.orders import Orders, for_worker
 from udptracker.spawning import signals_held
 
@@ -44,11 +46,18 @@ _LOOK_SECONDS: Final = 0.01
 class Worker:
     """One worker as the parent sees it: a process, and a channel on which it answers questions."""
 
-    def __init__(self, index: int, settings: Settings, keys: Sequence[bytes], sockets: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        index: int,
+        settings: Settings,
+        keys: Sequence[bytes],
+        sockets: Sequence[socket.socket],
+        ends: Ends | None,
+    ) -> None:
         self.index = index
         self.name = f"worker {index}"
         numbers = tuple(sock.fileno() for sock in sockets)
-        self._orders = Orders(index, for_worker(settings), tuple(keys), numbers)
+        self._orders = Orders(index, for_worker(settings), tuple(keys), numbers, ends)
         self._last: dict[str, Any] | None = None
         self._of_the_dead: dict[str, Any] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,7 +86,7 @@ class Worker:
                 with signals_held():
                     self._process = subprocess.Popen(
                         [sys.executable, "-P", "-m", orders.WORKER, str(theirs.fileno())],
-                        pass_fds=(theirs.fileno(), *self._orders.sockets),
+                        pass_fds=(theirs.fileno(), *self._inherited()),
                         env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
                     )
             except OSError:
@@ -147,6 +156,10 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
 
+    def _inherited(self) -> tuple[int, ...]:
+        ends = self._orders.ends
+        return self._orders.sockets if ends is None else (*self._orders.sockets, ends.inbox, *ends.outboxes)
+
     def _look(self) -> None:
         """Whether it has ended, again and again: it has hung up, and so is about to."""
         assert self._process is not None
@@ -188,7 +201,11 @@ class Supervisor:
     def __init__(self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[Sequence[socket.socket]]) -> None:
         self._sockets = sockets
         self._status_swarms = settings.status_swarms
-        self._workers = [Worker(index, settings, keys, mine) for index, mine in enumerate(sockets)]
+        boxes = self._mailboxes = None if settings.storage.config.is_shared else Mailboxes(len(sockets))
+        self._workers = [
+            Worker(index, settings, keys, mine, None if boxes is None else boxes.ends(index))
+            for index, mine in enumerate(sockets)
+        ]
         self._counters = Counters()
         self._chores = Chores(self._counters)
 
@@ -219,6 +236,8 @@ class Supervisor:
         for mine in self._sockets:
             for sock in mine:
                 sock.close()
+        if self._mailboxes is not None:
+            self._mailboxes.close()
 
     def kill(self) -> None:
         """End every worker at once."""
@@ -266,13 +285,18 @@ class Supervisor:
         each.bury()
         if each.serving.done():
             each.serving.result()  # its refusal ends the start of them all
-        log.warning("%s died (%s), starting it again", each.name, _ending(status))
+        log.warning("%s died (%s), starting it again%s", each.name, _ending(status), self._lost())
         if time.monotonic() - each.started < _SHORT_LIFE:
             await asyncio.sleep(_SHORT_LIFE)
         try:
             each.start()
         except OSError as error:
             log.error("%s cannot be started: %s", each.name, error)
+
+    def _lost(self) -> str:
+        if self._mailboxes is None:
+            return ""
+        return f"; its share of the swarms, one of {len(self._workers)}, is empty now"
 
 
 def _ending(status: int) -> str:

@@ -45,8 +45,7 @@ def main(descriptor: int) -> int:
 
 async def _work(orders: Orders, channel: Channel) -> int:
     sockets = [socket.socket(fileno=number) for number in orders.sockets]
-    # One of them is enough to reap the store that they share.
-    node = Node(orders.settings, orders.keys, sockets, reaps=orders.number == 0)
+    node = Node(orders.settings, orders.keys, sockets, number=orders.number, ends=orders.ends)
     told = asyncio.Event()
     lifecycle.heed(told)
     take_signals()
