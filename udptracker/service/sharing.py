@@ -2,9 +2,8 @@
 others (see `net.steering`).
 
 An announce, and a scrape of swarms that are all mine, is answered at once. A scrape is given to the worker of its first
-info hash, and may name swarms of others: these siblings are asked for their counts, all of a turn by one message each,
-over `mailboxes`.
-A message is a header and, in a question, info hashes of one family, in its answer the counts of each.
+info hash, and may name swarms of others: these siblings are asked for their counts by way of `mailboxes`, all of a turn
+in one message each. It is a header and, in a question, info hashes of one family, in its answer the counts of each.
 
 A sibling that does not answer within `ANSWER_SECONDS` is dead, or stands still. Its rows are zeros then, and counted;
 and until it is heard of again, nobody waits for it. What was asked of a worker that died is not answered by its
