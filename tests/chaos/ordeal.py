@@ -69,7 +69,7 @@ class Ordeal:
         fault: its name, for the table.
         nodes: the trackers, one worker each unless the fault is about workers.
         rows: where the row of the table goes.
-        sockets: from how many each of them is asked: the kernel chooses a worker by the socket.
+        sockets: from how many each of them is asked.
         errors: what clients may be told because of the fault.
         stands_still: whether the fault is that a tracker's process does, and its event loop with it.
     """

@@ -58,7 +58,7 @@ def busy() -> Counters:
     counters.gauges["queue_depth"] = lambda: 33
     counters.gauges["cpu_seconds"], counters.gauges["resident_bytes"] = lambda: 72.5, lambda: 73
     counters.store_errors["StoreUnavailable"] = 34
-    counters.store_misfits = 35
+    counters.store_misfits, counters.rows_missing = 35, 36
     counters.buffered, counters.replayed, counters.replay_dropped, counters.standby_answers = 41, 42, 43, 44
     counters.replay_broken = 45
     counters.reaper_runs, counters.reaper_skipped, counters.reaper_failures = 51, 52, 53
@@ -88,6 +88,7 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("store_errors_total", kind="StoreUnavailable"): 34,
         key("store_errors_total", kind="StoreError"): 0,
         key("store_misfits_total"): 35,
+        key("scrape_rows_missing_total"): 36,
         key("store_up"): 1,
         key("standby_buffered_peers"): 41,
         key("standby_replayed_total"): 42,
@@ -216,7 +217,7 @@ def _counters(draw: st.DrawFn) -> Counters:
     counters = Counters()
     for name in Counters.__slots__:
         value = getattr(counters, name)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             setattr(counters, name, draw(_counts))
     counters.store_up = draw(st.integers(0, 1))
     counters.requests[:] = draw(st.lists(_counts, min_size=6, max_size=6))
@@ -238,8 +239,10 @@ _OF_THE_RENDERER = ("kernel_drops_total", "build_info", "workers")
 
 
 @settings(deadline=None)
-@given(st.lists(_counters(), min_size=2, max_size=4))
-def test_workers_add_up(counters: list[Counters]) -> None:
+@given(st.lists(_counters(), min_size=2, max_size=4), st.booleans())
+def test_workers_add_up(counters: list[Counters], have_shares: bool) -> None:
+    for each in counters:
+        each.has_share = have_shares
     snapshots = {str(i): counter.snapshot() for i, counter in enumerate(counters)}
     apart = [scrape({"0": snapshot}) for snapshot in snapshots.values()]
     together = scrape(snapshots)
@@ -250,7 +253,7 @@ def test_workers_add_up(counters: list[Counters]) -> None:
         if name.startswith(("process_", "worker_")) or name in _OF_THE_RENDERER:
             continue
         if name in _SHARED:
-            assert together[sample] == max(values)
+            assert together[sample] == (sum(values) if have_shares else max(values))
         elif name in _WORST:
             assert together[sample] == min(values)
         elif name in _LATEST:
