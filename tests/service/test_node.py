@@ -188,7 +188,7 @@ async def test_stopping_is_bounded_when_the_store_stands_still(start: Start, val
 
 
 async def test_other_settings_are_used_by_every_part(start: Start) -> None:
-    running = await start({"udp": {"max_numwant": 3, "default_numwant": 3}}, reaps=True)
+    running = await start({"udp": {"max_numwant": 3, "default_numwant": 3}})
     for port in range(1, 9):
         await running.announce(port)
     new = {
