@@ -129,8 +129,9 @@ COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]
 def _serve(arguments: argparse.Namespace) -> int:
     from udptracker.config import flags
     from udptracker.observe import logs
-    from udptracker.service import app
+    from udptracker.service import app, lifecycle
 
+    lifecycle.take_news()
     loaded = _loaded(arguments.config, vars(arguments))
     if loaded is None:
         return _BAD_USAGE

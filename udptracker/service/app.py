@@ -41,7 +41,6 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
     Args:
         read: the configuration as it is by then, for a reload.
     """
-    lifecycle.take_news()
     keys = _keys(settings)
     if not keys:
         keys = [secrets.token_bytes(32)]
