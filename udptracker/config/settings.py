@@ -255,7 +255,7 @@ class StorageSettings(Part):
     """Where peers are kept: `storage:` in the file."""
 
     name: Literal["memory", "redis"] = "memory"
-    config: StoreSettings = MemorySettings()
+    config: MemorySettings | RedisSettings = MemorySettings()
 
     def describe(self) -> str:
         """One line for a log, without secrets."""
