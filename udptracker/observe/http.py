@@ -209,16 +209,17 @@ class _Desk:
             work = self._work.get()
             try:
                 work()
-            except Exception:  # the thread must go on, and the cause is the operator's, not the client's, to read
+            except Exception:  # the thread must go on
                 log.exception("%s failed", self._path)
 
     def _make(self, accept: str) -> None:
-        answer = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
         try:
             answer = self._page(accept)
-        finally:
-            with contextlib.suppress(RuntimeError):  # the server has stopped
-                self._loop.call_soon_threadsafe(lambda: self._asked.pop(accept).set_result(answer))
+        except Exception:  # the cause is the operator's to read, not the client's
+            log.exception("%s failed", self._path)
+            answer = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+        with contextlib.suppress(RuntimeError):  # the server has stopped
+            self._loop.call_soon_threadsafe(lambda: self._asked.pop(accept).set_result(answer))
 
 
 class _Connection(asyncio.Protocol):
