@@ -30,6 +30,7 @@ HOT_PATH = (
     "net/endpoint",
     "redis/segment",
     "service/batcher",
+    "service/sharing",
     "storage/base",
     "storage/memory",
     "storage/redis/answers",

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
+from udptracker.core.swarm import place_of
 from udptracker.net.sockets import bind
-from udptracker.net.steering import place_of, steer
+from udptracker.net.steering import steer
 
 RECEIVE_BUFFER = 1 << 20
 HEADER = bytes(16)

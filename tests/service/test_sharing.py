@@ -17,10 +17,9 @@ from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
 from udptracker.core.policy import Policy
 from udptracker.core.reasons import QUEUE_FULL
-from udptracker.core.swarm import IPV4, IPV6, AnnounceOperation, Operation, Role, ScrapeOperation
+from udptracker.core.swarm import IPV4, IPV6, AnnounceOperation, Operation, Role, ScrapeOperation, place_of
 from udptracker.core.tracker import Question, Tracker, Turn
 from udptracker.core.wire import Event
-from udptracker.net.steering import place_of
 from udptracker.service.batcher import Direct
 from udptracker.service.mailboxes import Ends, Mailboxes
 from udptracker.service.sharing import Sharing

@@ -19,8 +19,8 @@ from tests.support.daemon import HOSTS, Daemon
 from tests.support.servers import StoreServer
 from tests.support.udp import NoAnswer, TrackerClient
 from tests.support.waiting import eventually
+from udptracker.core.swarm import place_of
 from udptracker.core.wire import SwarmStats
-from udptracker.net.steering import place_of
 
 WORKERS = 4
 FIRST_PORT = 7000

@@ -52,6 +52,11 @@ def without_endpoint(peers: bytes, endpoint: bytes, family: int) -> bytes:
     return peers[:at] + peers[at + width :]
 
 
+def place_of(info_hash: bytes, places: int) -> int:
+    """Which of several workers has a swarm. The program in `net.steering` reckons the same."""
+    return int.from_bytes(info_hash[:4], "big") % places
+
+
 class StoreError(Exception):
     """One operation failed; the text is for the log of an operator, never for a client."""
 

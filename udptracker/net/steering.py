@@ -3,8 +3,8 @@
 By itself the kernel spreads senders over them, by a hash of the addresses. A classic BPF program on the group of
 sockets (SO_ATTACH_REUSEPORT_CBPF in socket(7), Linux 4.5, no privilege needed) is shown the UDP payload and returns a
 place in the group, which is the order in which the sockets were bound. Ours sends all requests on a swarm to one place:
-that of its info hash, which announces and scrapes alike have at offset 16 (BEP 15). What is too short to have one, a
-connect above all, goes anywhere.
+that of its info hash (see `swarm.place_of`), which announces and scrapes alike have at offset 16 (BEP 15). What is too
+short to have one, a connect above all, goes anywhere.
 """
 
 from __future__ import annotations
@@ -30,11 +30,6 @@ _RETURN_ACCUMULATOR: Final = 0x16
 BPF_MOD, BPF_RET|BPF_A."""
 _RANDOM: Final = 0xFFFF_F000 + 56
 """SKF_AD_OFF + SKF_AD_RANDOM: the offset of a load that gives a random word (linux/filter.h)."""
-
-
-def place_of(info_hash: bytes, places: int) -> int:
-    """Where the program sends what is about a swarm."""
-    return int.from_bytes(info_hash[:_WORD_BYTES], "big") % places
 
 
 def steer(group: socket.socket, places: int) -> None:

@@ -24,11 +24,10 @@ from typing import Final, final
 
 from udptracker.core.counters import Counters
 from udptracker.core.reasons import QUEUE_FULL
-from udptracker.core.swarm import ScrapeOperation, ScrapeResult
+from udptracker.core.swarm import ScrapeOperation, ScrapeResult, place_of
 from udptracker.core.tracker import Question, Tracker, Turn
 from udptracker.core.wire import INFO_HASH_BYTES
 from udptracker.net.sockets import drop_waiting
-from udptracker.net.steering import place_of
 from udptracker.service.batcher import Asker, Direct
 from udptracker.service.mailboxes import Ends
 from udptracker.storage.base import ImmediateStore
