@@ -175,9 +175,10 @@ def check_counters(url: str, masters: Sequence[StoreServer]) -> None:
     async def reaped() -> dict[int, Totals]:
         async with redis_store(url) as store:
             async with asyncio.timeout(PATIENCE):
-                while not (await store.reap(0)).ran:  # a node that has just walked keeps the lease for its interval
-                    await asyncio.sleep(0.05)
-            return await store.totals()
+                while True:
+                    if (await store.reap(0)).ran:
+                        return await store.totals()
+                    await asyncio.sleep(0.05)  # a node that has just walked keeps the lease for its interval
 
     counted = asyncio.run(reaped())
     if len(masters) == 1:
