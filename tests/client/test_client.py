@@ -266,6 +266,7 @@ V2 = "abcdef0123456789" * 4
         BASE32,
         BASE32.lower(),
         f"magnet:?xt=urn:btih:{HASH}",
+        f"MAGNET:?XT=URN:BTIH:{HASH.upper()}",
         f"magnet:?xt=urn:btih:{BASE32}&dn=a+name&tr=udp%3A%2F%2Ft.example",
         f"MAGNET:?dn=x&xt.1=urn%3Abtih%3A{HASH}",
         f"magnet:?xt=urn:btmh:1220{V2}&xt=urn:btih:{HASH}",

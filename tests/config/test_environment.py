@@ -61,6 +61,11 @@ def test_an_empty_variable_is_none() -> None:
     assert tree({"workers": 1}, UDPTRACKER_WORKERS="", UDPTRACKER_UDP_PRIVATE_KEY_FILE="").settings.workers == 1
 
 
+def test_a_list_that_is_nested_too_deeply_is_refused() -> None:
+    (fault,) = faults({}, UDPTRACKER_UDP_ADDR="[" * 100_000)
+    assert fault.path == "UDPTRACKER_UDP_ADDR"
+
+
 def test_a_whole_node_on_redis(tmp_path: Path) -> None:
     (tmp_path / "broker").write_text("redis://:s3cr3t@redis:6379/0\n")
     (tmp_path / "key").write_text("k3y\n")

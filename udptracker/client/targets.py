@@ -58,7 +58,7 @@ def parse_info_hash(text: str) -> bytes:
 
 def _of_magnet(link: str) -> bytes | None:
     try:
-        topics = [topic for name, topic in parse_qsl(urlsplit(link).query) if name == "xt" or name.startswith("xt.")]
+        topics = [topic for name, topic in parse_qsl(urlsplit(link).query) if name.lower().partition(".")[0] == "xt"]
     except ValueError:
         return None
     found = [_of_digits(topic[len(_V1) :]) for topic in topics if topic.lower().startswith(_V1)]

@@ -115,7 +115,7 @@ def _read(text: str, default: Any) -> Any:
     if isinstance(default, tuple) and text.startswith("["):
         try:
             return json.loads(text)
-        except ValueError:  # `[::]:6969`
+        except (ValueError, RecursionError):  # `[::]:6969`, or nested too deeply
             return text
     if (default is None or isinstance(default, int)) and text.isascii() and text.isdecimal() and len(text) < 20:
         return int(text)

@@ -9,7 +9,7 @@ on by `raise_doubt`, and `look` of the others tells them, so that they write onc
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from udptracker.core.swarm import Role
@@ -99,8 +99,9 @@ class ReplayableStore(PeerStore):
         """
 
     @abstractmethod
-    async def missing(self, pools: Sequence[Pool]) -> list[Pool]:
-        """Those of which the store has no peer at all.
+    async def missing(self, pools: Mapping[Pool, Sequence[bytes]]) -> list[Pool]:
+        """Those of which the store has no peer at all, or none of the peers named, where two or more are: who came
+        after a loss hides it otherwise. A single one may have stopped where it leaves no trace.
 
         Raises:
             StoreUnavailable: it does not answer.

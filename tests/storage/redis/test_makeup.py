@@ -176,6 +176,23 @@ class TestDownloads:
         assert await scrape(store, 1, 2) == [SwarmStats(0, shown, 0), SwarmStats(1, 0, 0)]
         assert counters.store_misfits == (int(stored) != shown)
 
+    @pytest.mark.parametrize("stored", ["many", "9" * 30, str(2**63 - 1), ""])
+    async def test_that_cannot_be_counted_further_keep_nobody_out(
+        self, store: RedisStore, client: redis.Redis, counters: Counters, stored: str
+    ) -> None:
+        client.hset("udptracker_downloads_IPv4_0000", hash_of(1), stored)
+        await ask(store, announce(1, LEECHER, STARTED))
+        await ask(store, announce(1, SEEDER, COMPLETED))
+        assert counters.store_misfits == 1
+
+    async def test_of_another_type_keep_nobody_out(
+        self, store: RedisStore, client: redis.Redis, counters: Counters
+    ) -> None:
+        client.set("udptracker_downloads_IPv4_0000", "no hash")
+        await ask(store, announce(1, LEECHER, STARTED))
+        await ask(store, announce(1, SEEDER, COMPLETED))
+        assert counters.store_misfits == 1
+
 
 class TestRegistration:
     async def test_that_fails_is_no_success_and_is_tried_until_it_holds(

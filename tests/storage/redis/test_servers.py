@@ -94,7 +94,7 @@ async def _be_away_and_return(store: ClockedRedisStore, clock: Clock) -> None:
     await store.check()
     await store.look()
     await store.raise_doubt(clock())
-    await store.missing([Pool(IPV4, hash_of(99), Role.SEEDER)])
+    await store.missing({Pool(IPV4, hash_of(99), Role.SEEDER): ()})
     entries = [
         Entry(IPV4, hash_of(n), peer_of(n + 50), Role(n % 2), n % 3 == 0, clock() + n, n % 2 == 0, n % 5 == 0)
         for n in range(30)

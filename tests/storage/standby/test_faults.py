@@ -291,9 +291,32 @@ class TestLostData:
                 else:
                     client.delete(swarm("S"), *([swarm("L")] if how == "deleted" else []))
                 await until(lambda: peers(client, "S") == {peer_of(n) for n in range(4, 30, 3)})
-                assert peers(client, "L") == {peer_of(n) for n in range(31, 60, 3)}
+                await until(lambda: peers(client, "L") == {peer_of(n) for n in range(31, 60, 3)})
             assert node.counters.store_up == 1
             await until(lambda: "gone from the store" in caplog.text)
+
+    async def test_a_swarm_to_which_peers_have_come_since_is_written_back(self, valkey: StoreServer) -> None:
+        """To this node or to another, which may have noticed the loss first."""
+        async with node_on(valkey.url, gc_interval=1.0) as first, node_on(valkey.url, gc_interval=1.0) as second:
+            for number in range(20):
+                await ask(second.store if number % 2 else first.store, announce(number, SEEDER, STARTED))
+            await asyncio.sleep(1.5)  # a look, before which they were heard
+            with valkey.client() as client:
+                client.delete(swarm("S"))
+                await ask(first.store, announce(0, SEEDER, NONE))
+                await ask(second.store, announce(20, SEEDER, STARTED))
+                await until(lambda: peers(client, "S") == {peer_of(number) for number in range(21)})
+
+    async def test_peers_that_stopped_elsewhere_are_not_brought_back(self, valkey: StoreServer) -> None:
+        async with node_on(valkey.url, gc_interval=1.0) as node, node_on(valkey.url) as other:
+            await ask_all(node.store, [announce(number, SEEDER, STARTED) for number in range(5)])
+            await asyncio.sleep(1.5)
+            await ask_all(other.store, [announce(number, SEEDER, STOPPED) for number in range(5)])
+            await ask(other.store, announce(5, SEEDER, STARTED))
+            await until(lambda: node.counters.replayed >= 5)
+            await asyncio.sleep(0.2)
+            with valkey.client() as client:
+                assert peers(client, "S") == {peer_of(5)}
 
     async def test_a_swarm_that_emptied_elsewhere_stays_empty(self, valkey: StoreServer) -> None:
         async with node_on(valkey.url, gc_interval=1.0) as node, node_on(valkey.url) as other:

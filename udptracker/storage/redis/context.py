@@ -45,6 +45,8 @@ class Context:
         self.results: list[Result | StoreError] = [nothing] * len(operations)
         self.changes: list[tuple[bytes, int]] = []
         """(counter, change) for each field that was new or removed."""
+        self.misfits = 0
+        """Download counts that could not be counted further, since they are no numbers or too large."""
         self.late: list[int] = []
         """The places of announces that gave no event, and were new in their role all the same."""
 

@@ -7,7 +7,7 @@ without the ones that only answer commands we do not send (streams, transactions
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from hiredis import ReplyError
 
@@ -47,6 +47,8 @@ _AWAY_WITHOUT_CODE: Final = (
 )
 _REFUSED: Final = ("NOPERM", "ERR unknown ", "ERR unsupported", "ERR command not supported", "ERR This instance has")
 _IN_SCRIPT: Final = re.compile(r"@user_script:? ?\d+: -([A-Z]+) ")
+_BROKEN: Final = ("WRONGTYPE", "not an integer", "out of range", "would overflow")
+"""What is in an error reply that says that a value is broken, wherever: a script wraps the words of the command."""
 _SCRIPT_MAY_NOT: Final = "The user executing the script can't"
 
 
@@ -71,3 +73,8 @@ def store_error(error: ReplyError) -> StoreError:
 def is_refusal(error: ReplyError) -> bool:
     """Whether this server will not do that command for us at all: not permitted, not known, or left out."""
     return str(error).startswith(_REFUSED)
+
+
+def is_broken_value(reply: Any) -> bool:
+    """Whether a reply says that one value in the store is broken, not that the command may not be run."""
+    return isinstance(reply, ReplyError) and any(words in str(reply) for words in _BROKEN)

@@ -16,6 +16,7 @@ from udptracker.redis.segment import Segment
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.context import Context
 from udptracker.storage.redis.downloads import count_download
+from udptracker.storage.redis.errors import is_broken_value
 from udptracker.storage.redis.layout import COMMANDS, COUNTS, END, swarm_key
 from udptracker.storage.redis.plan import Piece, RegistrationsPlan, RolePlan, Single, SwarmPlan, take_all
 from udptracker.storage.redis.registry import Registration
@@ -89,6 +90,10 @@ class MakeUp:
             if back.reply == 1:
                 announce = context.announce(back.announce)
                 context.changes.append((COMMANDS[announce.family, announce.role].counter, 1))
+        for download in self._downloads:
+            if is_broken_value(download.reply):  # which keeps no peer out
+                context.misfits += 1
+                download.reply = 0
         for singles in (self._moves, self._downloads, self._returns):
             context.refuse_failed(singles)
             singles.clear()

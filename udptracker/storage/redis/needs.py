@@ -56,6 +56,7 @@ def _trials() -> list[Segment]:
         ("EXISTS",),
         ("HSET", "x", "1"),
         ("HGET", "x"),
+        ("HMGET", "x", "y"),
         ("HGETALL",),
         ("HEXISTS", "x"),
         ("HSETNX", "x", "1"),

@@ -10,7 +10,7 @@ A value that is broken costs the entries that need it: they are left out and nam
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from hiredis import ReplyError
 
@@ -30,14 +30,6 @@ from udptracker.storage.redis.layout import (
     swarm_key,
 )
 from udptracker.storage.replayable import Entry
-
-_BROKEN: Final = ("WRONGTYPE", "not an integer", "out of range", "would overflow")
-"""What is in an error reply that says that a value is broken, wherever: a script wraps the words of the command."""
-
-
-def is_broken_value(reply: Any) -> bool:
-    """Whether a reply says that one value in the store is broken, not that the command may not be run."""
-    return isinstance(reply, ReplyError) and any(words in str(reply) for words in _BROKEN)
 
 
 class Replay:

@@ -114,7 +114,7 @@ class Batch:
     @property
     def misfits(self) -> int:
         """Numbers from the store that no response has room for, or that are none."""
-        return sum(scrape.misfits for scrape in self._scrapes)
+        return self._context.misfits + sum(scrape.misfits for scrape in self._scrapes)
 
     # ------------------------------------------------------------------------------------ the first round
 

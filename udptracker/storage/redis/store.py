@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from hiredis import ReplyError
 
@@ -20,6 +20,7 @@ from udptracker.redis.topology import Topology
 from udptracker.storage.base import ReapReport
 from udptracker.storage.redis import keys
 from udptracker.storage.redis.clock import StoreClock
+from udptracker.storage.redis.errors import is_broken_value
 from udptracker.storage.redis.eviction import warn_of_eviction
 from udptracker.storage.redis.layout import (
     PING,
@@ -32,7 +33,7 @@ from udptracker.storage.redis.layout import (
 )
 from udptracker.storage.redis.reap import Walk
 from udptracker.storage.redis.registry import Registry
-from udptracker.storage.redis.replay import Replay, is_broken_value
+from udptracker.storage.redis.replay import Replay
 from udptracker.storage.redis.rounds import Batch
 from udptracker.storage.redis.samples import Samples
 from udptracker.storage.redis.servers import Servers
@@ -137,10 +138,13 @@ class RedisStore(ReplayableStore):
     async def raise_doubt(self, since: int) -> None:
         await self._witness.raise_doubt(since)
 
-    async def missing(self, pools: Sequence[Pool]) -> list[Pool]:
-        names = [swarm_key(family, role, info_hash) for family, info_hash, role in pools]
-        replies = await self._ask([segment(key, "EXISTS", key) for key in names])
-        return [pool for pool, found in zip(pools, replies, strict=True) if found == 0]
+    async def missing(self, pools: Mapping[Pool, Sequence[bytes]]) -> list[Pool]:
+        segments = []
+        for (family, info_hash, role), peers in pools.items():
+            key = swarm_key(family, role, info_hash)
+            segments.append(segment(key, "HMGET", key, *peers) if len(peers) > 1 else segment(key, "EXISTS", key))
+        replies = await self._ask(segments)
+        return [pool for pool, found in zip(pools, replies, strict=True) if found == 0 or _nobody(found)]
 
     async def replay(self, entries: Sequence[Entry]) -> Outcome:
         replay = Replay(entries, self._stopped_milliseconds)
@@ -243,3 +247,8 @@ class RedisStore(ReplayableStore):
         segments = self._take_changes()
         if segments:
             await self._topology.send(segments)
+
+
+def _nobody(found: Any) -> bool:
+    """Whether a reply is a list of nothing."""
+    return isinstance(found, list) and all(each is None for each in found)

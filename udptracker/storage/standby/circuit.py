@@ -16,8 +16,8 @@ by whichever node; so nodes may replay over each other. They start at random mom
 
 Commands that were on their way when the primary went may run after other nodes have written newer news, so those are
 told to write once more what they have heard since. And while the primary answers it is looked at once a second,
-whether it was emptied; once in `gc_interval`, whether single swarms are gone. What is missing there and remembered here
-is written again.
+whether it was emptied; once in `gc_interval`, whether single swarms are gone, or were and only who came since is
+there. What is missing there and remembered here is written again.
 """
 
 from __future__ import annotations
@@ -297,6 +297,7 @@ class StandbyStore(PeerStore):
             for _ in self._recent.forget(self._replayer.oldest()):
                 await asyncio.sleep(0)
             due = self._steady() - mended >= self._interval
+            looked = mended
             if due:
                 mended = self._steady()
             try:
@@ -310,7 +311,7 @@ class StandbyStore(PeerStore):
                     await self._write_again(doubt)
                     doubt = None
                 if self._stand_in is None and due:
-                    await self._mend()
+                    await self._mend(looked)
             except StoreUnavailable as error:
                 self._fall(str(error))
             except Exception as error:  # whatever it was, nothing else would notice a loss
@@ -334,8 +335,8 @@ class StandbyStore(PeerStore):
         written = await self._replayer.write(await self._replayer.collect(since))
         log.info("another node was cut off: %d peers heard since are in the store", written)
 
-    async def _mend(self) -> None:
-        written = await self._replayer.write_missing()
+    async def _mend(self, looked: int) -> None:
+        written = await self._replayer.write_missing(looked)
         if written:
             log.warning("swarms were gone from the store: %d peers are written to it again", written)
 

@@ -26,6 +26,8 @@ ROUND_TRIPS: Final = 10
 """The most that `check` and `replay` take, one after the other: a store that is slow answers each in time."""
 _POOLS: Final = 500
 """Swarms asked for at once."""
+_WITNESSES: Final = 8
+"""The most peers asked for of each swarm."""
 
 
 class Replayer:
@@ -106,21 +108,28 @@ class Replayer:
             await asyncio.sleep(random.uniform(0, _PAUSE))
         return written
 
-    async def write_missing(self) -> int:
-        """Write the peers of swarms of which the store has none any more; how many.
+    async def write_missing(self, looked: int) -> int:
+        """Write the peers of swarms that the store has lost since it was looked at (steady clock); how many.
+
+        Of such a swarm nobody is there who was heard before that look, even if others have come since: to other nodes,
+        or to this one.
 
         Raises:
             StoreUnavailable: cut off.
         """
         news = await self.collect(self.oldest())
-        pools: set[Pool] = set()
+        witnesses: dict[Pool, list[bytes]] = {}
         for chunk in news.chunks(_POOLS):
-            pools.update(pool_of(entry) for entry in chunk if not entry.stopped)
+            for entry in chunk:
+                if not entry.stopped:
+                    peers = witnesses.setdefault(pool_of(entry), [])
+                    if entry.stamp < looked and len(peers) < _WITNESSES:
+                        peers.append(entry.peer)
             await asyncio.sleep(0)
-        asked = list(pools)
+        asked = list(witnesses.items())
         missing: set[Pool] = set()
         for at in range(0, len(asked), _POOLS):
-            missing.update(await within(self._timeout, self._primary.missing(asked[at : at + _POOLS])))
+            missing.update(await within(self._timeout, self._primary.missing(dict(asked[at : at + _POOLS]))))
             await asyncio.sleep(random.uniform(0, _PAUSE))
         if not missing:
             return 0
