@@ -219,24 +219,32 @@ class ScrapePlan(Piece):
 
     Once the replies are taken, `counts` or `error` is the answer. A count that does not fit a response is the nearest
     that does, and one that is no number is 0: `misfits` is how many there were.
+
+    Args:
+        together: all keys are on one server, so that one segment, this one, holds all commands.
     """
 
     __slots__ = ("announce", "counts", "error", "misfits", "segments")
 
-    def __init__(self, announce: int, scrape: ScrapeOperation) -> None:
+    def __init__(self, announce: int, scrape: ScrapeOperation, together: bool) -> None:
         of_seeders, of_leechers = _COMMANDS[scrape.family]
         downloads = DOWNLOADS[scrape.family]
-        self.segments: list[Segment] = []
+        segments: list[Segment] = []
+        packed: list[bytes] = []
         for info_hash in scrape.info_hashes:
             hexadecimal = info_hash.hex().encode()
             shard = hexadecimal[:4]
-            get = b"".join((downloads.get, shard, downloads.field, info_hash, END))
-            self.segments += (
-                Segment(of_seeders.key + hexadecimal, b"".join((of_seeders.size, hexadecimal, END)), 1),
-                Segment(downloads.key + shard, get, 1),
-                Segment(of_leechers.key + hexadecimal, b"".join((of_leechers.size, hexadecimal, END)), 1),
-            )
-        super().__init__(b"", b"", len(self.segments))
+            get = (downloads.get, shard, downloads.field, info_hash, END)
+            if together:
+                packed += (of_seeders.size, hexadecimal, END)
+                packed += get
+                packed += (of_leechers.size, hexadecimal, END)
+            else:
+                segments.append(Segment(of_seeders.key + hexadecimal, of_seeders.size + hexadecimal + END, 1))
+                segments.append(Segment(downloads.key + shard, b"".join(get), 1))
+                segments.append(Segment(of_leechers.key + hexadecimal, of_leechers.size + hexadecimal + END, 1))
+        super().__init__(b"", b"".join(packed), 3 * len(scrape.info_hashes))
+        self.segments: list[Segment] = [self] if together else segments
         self.announce = announce
         self.counts: list[int] = []
         self.error: StoreError | None = None

@@ -80,6 +80,7 @@ class Batch:
         samples: of large swarms.
         registry: what the node knows of the families' hashes.
         lifetime: milliseconds, how long it is remembered that a peer stopped, or completed; 0 for not at all.
+        together: all keys are on one server, so that commands on several of them may go as one.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class Batch:
         samples: Samples,
         registry: Registry,
         lifetime: int = 0,
+        together: bool = False,
     ) -> None:
         self._context = Context(operations, now, draw, registry, b"%d" % lifetime if lifetime else b"")
         self._make_up = MakeUp(self._context, samples)
         self._samples = samples
+        self._together = together
         self._swarms: dict[int, dict[bytes, SwarmPlan]] = {family: {} for family in FAMILIES}
         self._scrapes: list[ScrapePlan] = []
         self._pieces: list[Piece] = []
@@ -130,7 +133,7 @@ class Batch:
                 else:
                     swarm.announces.append(place)
             else:
-                self._scrapes.append(ScrapePlan(place, operation))
+                self._scrapes.append(ScrapePlan(place, operation, self._together))
         for family, swarms in self._swarms.items():
             registrations = self._context.registry.owed(family)
             for swarm in swarms.values():

@@ -170,7 +170,15 @@ class RedisStore(ReplayableStore):
         await self._topology.close()
 
     async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
-        planned = Batch(batch, self.now(), self._draw, self._samples, self._registry, self._stopped_milliseconds)
+        planned = Batch(
+            batch,
+            self.now(),
+            self._draw,
+            self._samples,
+            self._registry,
+            self._stopped_milliseconds,
+            self._topology.one_server,
+        )
         segments = planned.first_round()
         segments += self._take_changes()
         segments += self._tell_lost()
