@@ -192,6 +192,7 @@ class TestDownloads:
         await ask(store, announce(1, LEECHER, STARTED))
         await ask(store, announce(1, SEEDER, COMPLETED))
         assert counters.store_misfits == 1
+        assert await scrape(store, 1, 2) == [SwarmStats(1, 0, 0), SwarmStats(0, 0, 0)]
 
 
 class TestRegistration:

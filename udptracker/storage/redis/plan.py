@@ -13,7 +13,7 @@ from hiredis import ReplyError
 from udptracker.core.swarm import FAMILIES, AnnounceOperation, Role, ScrapeOperation, StoreError
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
-from udptracker.storage.redis.errors import store_error
+from udptracker.storage.redis.errors import is_broken_value, store_error
 from udptracker.storage.redis.layout import COMMANDS, DOWNLOADS, END, group
 from udptracker.storage.redis.registry import Registration
 from udptracker.storage.redis.samples import Sample
@@ -253,8 +253,8 @@ class ScrapePlan(Piece):
     def take(self, replies: Replies, at: int) -> int:
         end = at + self.replies
         if replies.failed:
-            for reply in replies[at:end]:
-                if isinstance(reply, ReplyError):
+            for place, reply in enumerate(replies[at:end]):
+                if isinstance(reply, ReplyError) and not (place % 3 == 1 and is_broken_value(reply)):
                     self.error = store_error(reply)
                     return end
         while at < end:
@@ -264,10 +264,10 @@ class ScrapePlan(Piece):
             at += 3
         return end
 
-    def _fitting(self, downloads: bytes) -> int:
+    def _fitting(self, downloads: Any) -> int:
         try:
             count = int(downloads)
-        except ValueError:
+        except (ValueError, TypeError):  # the latter of an error: their hash is no hash
             self.misfits += 1
             return 0
         if 0 <= count <= MOST_COUNT:
