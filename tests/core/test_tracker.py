@@ -429,3 +429,12 @@ class TestRepeatedRefusals:
         for number in range(200_000):
             core.tracker.receive([(UNPROVEN, number.to_bytes(4, "big"), None)], NOW, ARRIVED)
         assert core.counters.refused[BAD_ID] == 200_000
+
+
+@pytest.mark.parametrize(("host", "ip"), [(V4, bytes(4)), (V6, bytes(16))])
+def test_the_announced_url_is_there_for_whoever_asks(core: Core, host: str, ip: bytes) -> None:
+    options = wire.encode_url_data("udp://tracker.example:6969/announce?passkey=" + "x" * 300)
+    data = wire.encode_announce_request(core.id_for(host), TRANSACTION, request(ip=ip, options=options))
+    question = core.receive(data, host)
+    assert isinstance(question, Question)
+    assert (question.url().path, question.url().query) == ("/announce", "passkey=" + "x" * 300)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final, final
+from urllib.parse import SplitResult
 
 from udptracker.core import policy as rules
 from udptracker.core.connection_id import ConnectionIds
@@ -62,6 +63,7 @@ from udptracker.core.wire import (
     encode_connect_response,
     encode_error,
     encode_scrape_response,
+    url_data,
 )
 
 _REFUSED_SECONDS: Final = 60
@@ -91,6 +93,11 @@ class Question:
         self.data = data
         self.source = source
         self.handle = handle
+
+    def url(self) -> SplitResult:
+        """Path and query of the URL that was announced to (BEP 41), read only when somebody asks for it."""
+        fixed = ANNOUNCE_V6_REQUEST_BYTES if self.data[8:12] == ANNOUNCE_V6_ACTION else ANNOUNCE_REQUEST_BYTES
+        return url_data(self.data[fixed:])
 
 
 @final
