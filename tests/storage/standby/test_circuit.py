@@ -60,6 +60,18 @@ class TestAway:
             assert await scrape(node.store, 1) == [SwarmStats(2, 0, 2)]
             assert (await node.store.totals())[IPV4] == (1, 2, 2)
 
+    async def test_from_the_first_answer_on(self, store_servers: StoreServers) -> None:
+        """Whoever is told of nobody asks again in half an hour."""
+        server = store_servers()
+        async with node_on(server.url) as node:
+            for info_hash in range(1, 40):
+                await ask_all(node.store, [announce(n, SEEDER, STARTED, info_hash=info_hash) for n in range(1, 31)])
+            server.kill()
+            answers = await ask_all(
+                node.store, [announce(99, LEECHER, STARTED, info_hash=info_hash) for info_hash in range(1, 40)]
+            )
+            assert [(answer.seeders, len(endpoints(answer))) for answer in answers] == [(30, 30)] * 39
+
     async def test_it_says_so(self, store_servers: StoreServers) -> None:
         server = store_servers()
         async with node_on(server.url) as node:

@@ -40,6 +40,8 @@ from udptracker.storage.standby.replayer import ROUND_TRIPS, Replayer, within
 log = logging.getLogger(__name__)
 
 _SECOND: Final = 1_000_000_000
+_FILL_SECONDS: Final = 2.0
+"""The most that answers wait for the stand-in to know what was remembered."""
 _FIRST_KNOCK: Final = 0.1
 _LAST_KNOCK: Final = 2.0
 _HERD_SECONDS: Final = 0.3
@@ -105,6 +107,7 @@ class StandbyStore(PeerStore):
         self._said = False
         """Whether it was said that the store is away: then its return is, too."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._filling: asyncio.Task[None] | None = None
 
     def use(self, *, timeout: float, replay_window: float, peer_lifetime: float, gc_interval: float) -> None:
         """Go on with these from now on."""
@@ -154,6 +157,11 @@ class StandbyStore(PeerStore):
             except StoreUnavailable as error:
                 self._unanswered = True
                 self._fall(str(error))
+        if self._filling is not None:
+            # Who is answered from a stand-in that is half empty is told of nobody, and asks again in half an hour.
+            await asyncio.wait({self._filling}, timeout=_FILL_SECONDS)
+            if self._stand_in is None:
+                return await self.execute(batch)
         return self._answer(batch, heard)
 
     async def reap(self, cutoff: int) -> ReapReport:
@@ -205,8 +213,13 @@ class StandbyStore(PeerStore):
         self._fell = self._steady()
         self._moment = self._replayer.oldest() - _SECOND  # before which the stand-in cannot count
         self._stand_in = self._make_stand_in(lambda: self._moment)
-        self._begin(self._fill(self._stand_in))
+        self._filling = self._begin(self._fill(self._stand_in))
+        self._filling.add_done_callback(self._filled)
         self._begin(self._recover())
+
+    def _filled(self, filling: asyncio.Task[None]) -> None:
+        if self._filling is filling:
+            self._filling = None
 
     async def _fill(self, stand_in: ImmediateStore) -> None:
         """Put what was remembered into the stand-in, unless the journal knows better by then."""
@@ -344,7 +357,8 @@ class StandbyStore(PeerStore):
         """A time of the steady clock on the store's."""
         return steady + self._primary.now() - self._steady()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
