@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -36,6 +37,7 @@ from tests.support.servers import StoreServer
 from tests.support.stores import make_redis_store, redis_store
 from udptracker.core.swarm import IPV4, StoreUnavailable
 from udptracker.core.wire import SwarmStats
+from udptracker.storage.memory import MemoryStore
 from udptracker.storage.redis.layout import downloads_key, stopped_key
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.replayable import Identity
@@ -456,8 +458,14 @@ class TestLateCommands:
 async def test_the_loop_is_never_held_up(store_servers: StoreServers) -> None:
     """200,000 announces are remembered, collected, put into the stand-in and replayed.
 
-    What one turn of the loop takes is measured in CPU time, so that it says nothing of who else is at work here.
+    What one turn of the loop takes is measured in CPU time, so that it says nothing of who else is at work here. Ten
+    milliseconds are the bound; on a machine that is too slow for that, what it takes itself for 4,000 announces.
     """
+    yardstick = MemoryStore(random.random)
+    begun = time.thread_time()
+    for n in range(4_000):
+        yardstick.apply(announce(n, SEEDER, STARTED, info_hash=n % 2_000))
+    bound = max(0.010, time.thread_time() - begun)
     server = store_servers()
     async with node_on(server.url, max_peers=201_000, timeout=60.0, peer_lifetime=3600.0) as node:
         recent = node.store._recent
@@ -485,7 +493,7 @@ async def test_the_loop_is_never_held_up(store_servers: StoreServers) -> None:
         spinning.cancel()
         gc.enable()
         assert node.counters.replayed >= 200_000
-        assert longest < 0.010, longest
+        assert longest < bound, (longest, bound)
 
 
 async def _holds_all(node: Node, swarms: int) -> bool:
