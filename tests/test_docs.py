@@ -91,7 +91,7 @@ def test_the_broker_urls_are_understood() -> None:
 
 def test_the_example_configuration_loads() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    loaded = config.parse(text, {"UDPTRACKER_PRIVATE_KEY": "secret"})
+    loaded = config.parse(text, {"TRACKER_KEY": "secret"})
     assert loaded.settings.storage.name == "redis"
     assert loaded.warnings == ()
 
