@@ -25,7 +25,7 @@ from rich.console import Console
 
 from tests.support.daemon import Daemon
 from tests.support.waiting import PATIENCE, eventually
-from udptracker.client.nodes import Address, Busy, NoStats, Stats, ask, parse_address, read
+from udptracker.client.nodes import Address, NoStats, Stats, ask, parse_address, read
 from udptracker.client.top_view import SORTS, Row, keys_line, view
 from udptracker.core.busiest import BusySwarm
 from udptracker.core.counters import Counters
@@ -107,7 +107,7 @@ async def test_what_a_node_says() -> None:
     assert (found.host, found.version, found.serves, found.store_up) == ("one", "1.2.3 (plain)", True, True)
     assert (found.requests, found.announces, found.refused) == (20.0, 20.0, 2.0)
     assert (found.swarms, found.seeders, found.leechers) == (5, 6, 7)
-    assert found.busiest == (Busy("ab" * 20, 12.0, 3, 4),)
+    assert found.busiest == (BusySwarm("ab" * 20, 12.0, 3, 4),)
     assert found.reasons == (("bad connection ID", 2.0),)
 
 

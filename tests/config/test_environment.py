@@ -61,6 +61,14 @@ def test_an_empty_variable_is_none() -> None:
     assert tree({"workers": 1}, UDPTRACKER_WORKERS="", UDPTRACKER_UDP_PRIVATE_KEY_FILE="").settings.workers == 1
 
 
+def test_a_store_that_is_none_is_refused_also_above_a_file() -> None:
+    (fault,) = faults(
+        {"storage": {"name": "redis", "config": {"gc_interval": "1m"}}}, UDPTRACKER_STORAGE_NAME="postgres"
+    )
+    assert fault.path == "UDPTRACKER_STORAGE_NAME"
+    assert fault.found == "'postgres'"
+
+
 def test_a_list_that_is_nested_too_deeply_is_refused() -> None:
     (fault,) = faults({}, UDPTRACKER_UDP_ADDR="[" * 100_000)
     assert fault.path == "UDPTRACKER_UDP_ADDR"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import redis
 from hiredis import ReplyError
 
 from tests.conftest import StoreServers
@@ -169,3 +170,13 @@ class TestStore:
                 await asyncio.wait_for(store.open(), PATIENCE)
             assert not isinstance(refusal.value, StoreUnavailable)
             await store.close()
+
+
+async def test_a_server_that_does_not_know_auth_repeats_no_password(store_servers: StoreServers) -> None:
+    server = store_servers(config='rename-command AUTH ""\n')
+    with server.client() as client, pytest.raises(redis.ResponseError, match="hunter2"):
+        client.execute_command("AUTH", "hunter2")
+    with pytest.raises(StoreUnavailable, match="refuses us: ERR unknown command") as refusal:
+        await connect(parse_broker(f"redis://hunter2@127.0.0.1:{server.port}"), "127.0.0.1", server.port, SHORT)
+    assert "hunter2" not in str(refusal.value)
+    assert refusal.value.__cause__ is None

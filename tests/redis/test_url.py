@@ -43,6 +43,7 @@ class TestParsing:
             ("redis://", "expected a host"),
             ("redis://a:1,b:2", "one host"),
             ("redis://host:99999", "port from 1 to 65535"),
+            ("redis://host:0", "port from 1 to 65535"),
             ("redis://host:port", "port from 1 to 65535"),
             ("redis://host/first", "database number"),
             ("redis://host?colour=red", "unknown option 'colour'"),

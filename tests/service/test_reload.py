@@ -20,6 +20,7 @@ from udptracker import config
 from udptracker.config import Settings
 from udptracker.core.wire import SwarmStats
 from udptracker.service.reload import NEEDS_A_RESTART, change
+from udptracker.storage.redis.keys import KEY_BYTES, SHARED_KEYS
 
 INFO_HASH = bytes(range(20))
 
@@ -157,6 +158,44 @@ def test_a_worker_that_is_born_later_has_the_new_settings(
     eventually(lambda: daemon.log.count("died") == 2, "both deaths to be said")
     daemon.wait_until_ready()
     assert daemon.announce(INFO_HASH, 6881).interval == 660
+
+
+def test_a_worker_that_stood_still_takes_the_last_settings(
+    daemons: Daemons, valkey: StoreServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "udptracker.yaml"
+    write(path, "  announce_interval: 10m")
+    daemon = daemons(valkey.url, arguments=["--config", str(path), "--workers", "2"])
+    stuck = workers_of(daemon)
+    for pid in stuck:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        for interval in ("11m", "12m"):
+            write(path, f"  announce_interval: {interval}")
+            reload(daemon, "configuration reloaded: announce_interval")
+    finally:
+        for pid in stuck:
+            os.kill(pid, signal.SIGCONT)
+    assert daemon.log.count("not every worker has taken the new configuration yet") == 2
+    for port in range(6881, 6901):
+        eventually(lambda port=port: daemon.announce(INFO_HASH, port).interval == 720, "the last interval")
+
+
+def test_without_a_key_nodes_share_a_new_one_and_never_what_was_configured(
+    daemons: Daemons, valkey: StoreServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "udptracker.yaml"
+    write(path, "  udp: {private_key: s3cr3t}")
+    daemon = daemons(valkey.url, arguments=["--config", str(path)])
+    write(path, "  log_level: info")
+    reload(daemon, "configuration reloaded: udp.private_key")
+    eventually(lambda: "connection ids are valid on all nodes" in daemon.log, "it to agree on a key")
+    with valkey.client() as client:
+        held = client.get(SHARED_KEYS)
+    assert isinstance(held, bytes)
+    shared = bytes.fromhex(held.decode())
+    assert len(shared) == KEY_BYTES
+    assert b"s3cr3t" not in shared
 
 
 def test_sigusr2_says_how_it_does(daemons: Daemons) -> None:

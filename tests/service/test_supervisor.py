@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import time
 from pathlib import Path
@@ -105,6 +106,18 @@ class TestADeadWorker:
         died = re.findall(r"WARNING .*worker \d died \(signal SIGKILL\), starting it again", daemon.log)
         assert len(died) == 1
         assert daemon.scrape(INFO_HASH) == (SwarmStats(0, 0, 2 * len(SOURCES)),)
+        assert "Traceback" not in daemon.log
+
+    def test_is_tried_again_when_the_system_has_no_room_for_it(self, daemon: Daemon) -> None:
+        before = workers_of(daemon)
+        _, most = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, most))
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: "cannot be started, and is tried again" in daemon.log, "the start to fail")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        daemon.wait_until_ready()
+        assert len(workers_of(daemon)) == WORKERS
+        assert daemon.stop() == 0
         assert "Traceback" not in daemon.log
 
     def test_no_sum_falls(self, daemon: Daemon) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from udptracker.core.busiest import BusySwarm
+
 DEFAULT_PORT: Final = 6880
 _MOST_BYTES: Final = 1 << 20
 _PATH: Final = "/stats.json"
@@ -28,15 +30,6 @@ class Address(NamedTuple):
     port: int
     path: str
     tls: bool
-
-
-class Busy(NamedTuple):
-    """A swarm that announces much."""
-
-    info_hash: str
-    announces: float
-    seeders: int
-    leechers: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +56,7 @@ class Stats:
     workers: int
     history: tuple[float, ...]
     reasons: tuple[tuple[str, float], ...]
-    busiest: tuple[Busy, ...]
+    busiest: tuple[BusySwarm, ...]
 
     @property
     def requests(self) -> float:
@@ -174,7 +167,7 @@ def _read(tree: Any) -> Stats:
         history=tuple(float(sum(point)) for point in history),
         reasons=tuple((str(reason), rate) for reason, rate in [*lost, ("kernel drops", kernel)] if rate > 0),
         busiest=tuple(
-            Busy(str(swarm["info_hash"]), float(swarm["announces"]), int(swarm["seeders"]), int(swarm["leechers"]))
+            BusySwarm(str(swarm["info_hash"]), float(swarm["announces"]), int(swarm["seeders"]), int(swarm["leechers"]))
             for swarm in tree["busiest"]
         ),
     )

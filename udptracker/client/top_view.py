@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from udptracker.client.nodes import Busy, Stats
+from udptracker.client.nodes import Stats
+from udptracker.core.busiest import busiest_of
 from udptracker.core.text import printable
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
@@ -186,22 +187,14 @@ def _trouble(row: Row) -> str:
 
 def _busiest(rows: Sequence[Row], room: int, width: int) -> Table | None:
     """The busiest swarms of all nodes: announces add up, and peers are those of the node that sees most."""
-    together: dict[str, Busy] = {}
-    for swarm in (swarm for row in rows if row.stats and not row.fault for swarm in row.stats.busiest):
-        known = together.get(swarm.info_hash, swarm._replace(announces=0.0))
-        together[swarm.info_hash] = Busy(
-            swarm.info_hash,
-            known.announces + swarm.announces,
-            max(known.seeders, swarm.seeders),
-            max(known.leechers, swarm.leechers),
-        )
-    if not together:
+    busiest = busiest_of([row.stats.busiest for row in rows if row.stats and not row.fault], room)
+    if not busiest:
         return None
     table = _table()
     table.add_column("Busiest swarms", max_width=_HASH_WIDTH, no_wrap=True, overflow="ellipsis")
     for title in ("/min", "Seeders", "Leechers")[: 3 if width >= 72 else 1]:
         table.add_column(title, justify="right", no_wrap=True)
-    for swarm in sorted(together.values(), key=lambda swarm: swarm.announces, reverse=True)[:room]:
+    for swarm in busiest:
         figures = [_rate(swarm.announces), _count(swarm.seeders), _count(swarm.leechers)]
         table.add_row(Text(printable(swarm.info_hash)), *figures[: len(table.columns) - 1])
     return table

@@ -145,8 +145,8 @@ def _override(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
     storage = tree.get("storage")
     chosen = overrides.get("storage.name")
     if chosen is not None and isinstance(storage, dict) and isinstance(storage.get("config"), dict):
-        before, after = _store_of(storage), STORES[chosen]
-        foreign = set(before.model_fields if before else ()) - set(after.model_fields)
+        before, after = _store_of(storage), _store_of({"name": chosen})
+        foreign = set(before.model_fields if before else ()) - set(after.model_fields if after else ())
         storage["config"] = {key: value for key, value in storage["config"].items() if key not in foreign}
     for path, value in overrides.items():
         *above, name = path.split(".")

@@ -100,7 +100,8 @@ class BusiestSwarms:
 
 
 def busiest_of(workers: Iterable[Iterable[BusySwarm]], limit: int) -> list[BusySwarm]:
-    """The busiest of several workers' together. What they share of a swarm is counted by each, so peers do not add."""
+    """The busiest of several workers, or nodes, together. Each counts the peers of a swarm that they share, so those do
+    not add."""
     together: dict[str, BusySwarm] = {}
     for swarms in workers:
         for swarm in swarms:

@@ -72,8 +72,8 @@ class Counters:
     `rows_missing` counts rows of scrapes that are zeros because the worker that has the swarm did not answer.
     `has_share` tells whether `totals` are of swarms that no other process counts.
 
-    `gauges` are read when a snapshot is taken, by the name they have there, so that they are true at any time; that
-    may be in another thread. Whoever has the figure puts its function there.
+    `gauges` are read when a snapshot is taken, by the name they have there, so that they are true at any time. Whoever
+    has the figure puts its function there.
     """
 
     __slots__ = (
@@ -156,7 +156,6 @@ class Counters:
             elif isinstance(value, Histogram):
                 value = value.snapshot()
             elif isinstance(value, dict):
-                value = dict(value)  # in one step: the event loop may add a reason while another thread reads
                 value = {str(key): item for key, item in value.items()}
             elif isinstance(value, list):
                 value = list(value)

@@ -14,9 +14,6 @@ _ROOM: Final = {
 }
 """The most peers that fit an unfragmented announce response, by family: 242 and 79."""
 
-MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
-"""What a packed IPv4-mapped IPv6 address starts with: such an address is an IPv4 one (RFC 4291, 2.5.5.2)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -151,7 +151,7 @@ _FAMILIES: Final = (
     _family(
         "histogram",
         "loop_lag_seconds",
-        "How late the event loop comes to what is due, sampled ten times a second.",
+        "How late the event loop comes to what is due, sampled ten times a second, once a second while nobody asks.",
         _seconds("loop_lag"),
     ),
     _family(

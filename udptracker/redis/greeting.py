@@ -42,7 +42,12 @@ async def connect(broker: Broker, host: str, port: int, timeouts: Timeouts) -> L
     except (OSError, StoreUnavailable) as error:
         raise StoreUnavailable(f"{where}: {error}") from error
     except ReplyError as error:
-        raise StoreUnavailable(f"{where} refuses us: {error}") from error
+        raise StoreUnavailable(f"{where} refuses us: {_without_arguments(str(error))}") from None
+
+
+def _without_arguments(text: str) -> str:
+    """A server's words without what it repeats of a command that it does not know: of AUTH that is the password."""
+    return text.partition(", with args beginning with")[0]
 
 
 async def _greet(link: Link, broker: Broker) -> None:

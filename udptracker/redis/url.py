@@ -156,6 +156,8 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     try:
         parts = urlsplit("x://" + text)
         port = parts.port
+        if port == 0:
+            raise ValueError
     except ValueError:
         raise ValueError("expected a port from 1 to 65535") from None
     if not parts.hostname:

@@ -41,9 +41,8 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
     Args:
         read: the configuration as it is by then, for a reload.
     """
-    keys = _keys(settings)
-    if not keys:
-        keys = [secrets.token_bytes(32)]
+    own = [secrets.token_bytes(32)]
+    if not settings.udp.private_key:
         if isinstance(settings.storage.config, RedisSettings):
             log.info("no udp.private_key: nodes without one agree on one through Redis, and who may read that sees it")
         else:
@@ -58,7 +57,7 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
             bound = take_over(handed, workers, must_steer=must_steer)
         else:
             bound = bind_all(settings.udp.addresses(), workers, settings.udp.receive_buffer, must_steer=must_steer)
-        lifecycle.run(_serve(settings, read, keys, bound, Notifier(os.environ)))
+        lifecycle.run(_serve(settings, read, own, bound, Notifier(os.environ)))
     except (OSError, StoreError) as error:
         log.error("%s", error)
         return 1
@@ -67,13 +66,18 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
 
 
 async def _serve(
-    settings: Settings, read: Callable[[], Loaded], keys: list[bytes], bound: Bound, notifier: Notifier
+    settings: Settings, read: Callable[[], Loaded], own: list[bytes], bound: Bound, notifier: Notifier
 ) -> None:
-    """A node in this process or in several others, metrics in a thread of this one."""
+    """A node in this process or in several others, metrics in a thread of this one.
+
+    Args:
+        own: the key of connection ids for as long as none is configured.
+    """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     service: lifecycle.Service
     kill: Callable[[], None] | None
+    keys = _keys(settings) or own
     # Neither needs what the other one loads.
     if len(bound.sockets) == 1:
         from udptracker.service.node import Node
@@ -86,7 +90,7 @@ async def _serve(
         kill = supervisor.kill
 
     async def use(settings: Settings) -> bool:
-        return await service.use(settings, _keys(settings) or keys)
+        return await service.use(settings, _keys(settings) or own)
 
     async def status() -> str:
         return f"{line.of(await service.snapshots())}; {(await service.ready())[1]}"

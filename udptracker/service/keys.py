@@ -69,26 +69,11 @@ def rotate(settings: Settings) -> str:
 
 
 async def _rotate(config: RedisSettings) -> str:
-    from udptracker.redis.link import Timeouts
-    from udptracker.redis.topologies import make_topology
-    from udptracker.redis.url import parse_broker
+    from udptracker.client.reaching import reached
     from udptracker.storage.redis import keys
 
-    timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
-    topology = make_topology(parse_broker(config.redis_broker.get_secret_value()), timeouts)
-    topology.start()
-    try:
-        async with asyncio.timeout(config.redis_connect_timeout):
-            while True:
-                try:
-                    fresh = await keys.announce_next(topology)
-                    break
-                except StoreUnavailable:
-                    await asyncio.sleep(0.1)
+    async with reached(config) as topology:
+        fresh = await keys.announce_next(topology)
         await asyncio.sleep(2 * REFRESH_SECONDS)
         await keys.issue_with(topology, fresh)
-    except TimeoutError:
-        raise StoreUnavailable("Redis does not answer, or refuses") from None
-    finally:
-        await topology.close()
     return f"all nodes issue connection ids with a new key within {REFRESH_SECONDS:g} s; the last one stays valid"

@@ -62,6 +62,7 @@ class Worker:
         self._of_the_dead: dict[str, Any] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self._asked: dict[str, asyncio.Future[Any]] = {}
         self.serving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when it serves for the first time; a `StoreError` if it says then that it never can."""
 
@@ -75,10 +76,7 @@ class Worker:
         Raises:
             OSError: the system has no room for it.
         """
-        loop = asyncio.get_running_loop()
         self.started = time.monotonic()
-        self._end: asyncio.Future[int] = loop.create_future()
-        self._asked: dict[str, asyncio.Future[Any]] = {}
         ours, theirs = channel_pair()
         with theirs:
             try:
@@ -92,6 +90,8 @@ class Worker:
             except OSError:
                 ours.close()
                 raise
+        loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[int] = loop.create_future()
         channel = self._channel = Channel(ours)
         channel.send(self._orders)
         loop.add_reader(channel.fileno(), self._read, channel)
@@ -122,6 +122,8 @@ class Worker:
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
         """Give it and its successors other settings and keys; whether it has taken them."""
         self._orders = self._orders._replace(settings=for_worker(settings), keys=tuple(keys))
+        if orders.USE in self._asked:
+            del self._asked[orders.USE]  # of earlier ones, which nobody waits for any more
         return bool(await self.ask(orders.USE, self._orders.settings, self._orders.keys))
 
     async def ask(self, question: str, *given: object) -> Any:
@@ -191,8 +193,8 @@ class Worker:
                     log.error("%s: %s", self.name, answer)
                 else:
                     self.serving.set_exception(StoreError(answer))
-            else:
-                self._asked.pop(word).set_result(answer)
+            elif (asked := self._asked.pop(word, None)) is not None:
+                asked.set_result(answer)
 
 
 class Supervisor:
@@ -286,12 +288,15 @@ class Supervisor:
         if each.serving.done():
             each.serving.result()  # its refusal ends the start of them all
         log.warning("%s died (%s), starting it again%s", each.name, _ending(status), self._lost())
-        if time.monotonic() - each.started < _SHORT_LIFE:
-            await asyncio.sleep(_SHORT_LIFE)
-        try:
-            each.start()
-        except OSError as error:
-            log.error("%s cannot be started: %s", each.name, error)
+        while True:
+            if time.monotonic() - each.started < _SHORT_LIFE:
+                await asyncio.sleep(_SHORT_LIFE)
+            try:
+                each.start()
+            except OSError as error:
+                log.error("%s cannot be started, and is tried again: %s", each.name, error)
+            else:
+                return
 
     def _lost(self) -> str:
         if self._mailboxes is None:

@@ -27,6 +27,8 @@ from udptracker.spawning import take_signals
 if TYPE_CHECKING:
     from udptracker.config import Settings
 
+log = logging.getLogger(__name__)
+
 
 def main(descriptor: int) -> int:
     """The whole life of a worker process; its exit status."""
@@ -92,7 +94,12 @@ class _Answers:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, question: str, given: tuple[Any, ...]) -> None:
-        self._channel.send((question, await self._questions[question](*given)))
+        answer = None
+        try:
+            answer = await self._questions[question](*given)
+        except Exception:  # the parent asks nothing a second time that is not answered
+            log.exception("the parent's question %s could not be answered", question)
+        self._channel.send((question, answer))
 
 
 async def _use(node: Node, settings: Settings, keys: tuple[bytes, ...]) -> bool:

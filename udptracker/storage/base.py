@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from mypy_extensions import mypyc_attr
 
@@ -43,9 +43,6 @@ class ReapReport(NamedTuple):
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PeerStore(ABC):
     """A store of peers. See the module for what each call promises."""
-
-    immediate: ClassVar[bool] = False
-    """True when `apply` answers without waiting, so that no batch need be gathered."""
 
     @abstractmethod
     def now(self) -> int:
@@ -104,9 +101,8 @@ class PeerStore(ABC):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ImmediateStore(PeerStore):
-    """A store in this process: `apply` is the whole of it and `execute` is `apply` over the batch."""
-
-    immediate = True
+    """A store in this process: `apply` answers without waiting, so that no batch need be gathered, and `execute` is
+    `apply` over the batch."""
 
     @abstractmethod
     def begin(self) -> None:

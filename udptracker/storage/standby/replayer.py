@@ -141,7 +141,7 @@ class Replayer:
     def _note_broken(self, broken: list[str]) -> None:
         self._counters.replay_broken += len(broken)
         for what in broken:
-            if self._seldom.allows(what, 0.0):
+            if self._seldom.allows(what, self._steady() / 1e9):
                 log.warning("a broken value in the store keeps a peer from being written there: %s", what)
 
 
