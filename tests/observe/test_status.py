@@ -20,6 +20,7 @@ class Scene:
 
     workers: dict[str, Counters] = field(default_factory=lambda: {"0": Counters()})
     now: float = 1000.0
+    silent: set[str] = field(default_factory=set)
     kernel_drops: int = 0
     verdict: tuple[bool, str] = (True, "ready")
     has_standby: bool = True
@@ -28,7 +29,10 @@ class Scene:
         self.status = Status(
             lambda: {"version": "1"},
             has_standby=self.has_standby,
-            snapshots=lambda: {name: counters.snapshot() for name, counters in self.workers.items()},
+            snapshots=lambda: {
+                name: {**counters.snapshot(), "answers": name not in self.silent}
+                for name, counters in self.workers.items()
+            },
             kernel_drops=lambda: self.kernel_drops,
             ready=lambda: self.verdict,
             busiest=lambda: [BusySwarm("aa" * 20, 2.5, 3, 4)],
@@ -116,6 +120,21 @@ def test_workers_are_summed_and_told_apart() -> None:
     ]
     assert stats["store"]["up"] is False
     assert stats["store"]["word"] == "worker 1: the store does not answer: LOADING"
+
+
+def test_of_a_worker_that_fell_silent_only_the_figures_stand() -> None:
+    scene = Scene(workers={"0": Counters(), "1": Counters()})
+    scene.workers["1"].requests[0] = 7
+    scene.silent.add("1")
+    stats = scene.stats()
+    assert stats["requests"]["connect"]["ipv4"] == 7
+    assert [worker["name"] for worker in stats["workers"]] == ["0"]
+    scene.silent.add("0")
+    stats = scene.stats()
+    assert (stats["workers"], stats["store"]["up"]) == ([], False)
+    scene.sample_after(5)
+    scene.sample_after(5)
+    assert scene.stats()["history"]["connect"] == []
 
 
 def test_when_nobody_answers_the_last_figures_stand_and_no_worker_does() -> None:

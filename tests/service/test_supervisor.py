@@ -141,6 +141,7 @@ class TestADeadWorker:
             eventually(lambda: daemon.get("/readyz")[0] == 503, "it to be not ready")
             assert daemon.get("/healthz")[0] == 503
             assert metric(daemon, "requests_total", action="announce") == len(SOURCES), "a sum fell"
+            assert metric(daemon, "workers") == WORKERS - 1
         finally:
             os.kill(stuck, signal.SIGCONT)
         daemon.wait_until_ready()

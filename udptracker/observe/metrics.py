@@ -28,7 +28,7 @@ from udptracker.observe.family import (
     sizes,
     summed,
 )
-from udptracker.observe.sums import Snapshot, merged
+from udptracker.observe.sums import Snapshot, answering, merged
 
 
 def exposition(
@@ -42,7 +42,7 @@ def exposition(
     """The body of `/metrics` and its content type.
 
     Args:
-        snapshots: of every worker that answered, by its name ("0", "1", ...).
+        snapshots: of every worker that ever answered, by its name ("0", "1", ...).
         kernel_drops: datagrams the kernel dropped for full receive buffers, of all workers.
         accept: the Accept header of who asks; OpenMetrics by it, else Prometheus' text format.
         also: families that are exported besides ours.
@@ -224,7 +224,12 @@ _FAMILIES: Final = (
         lambda scrape: [((result,), (count,)) for result, count in scrape.reloads.items()],
         "result",
     ),
-    _family("gauge", "workers", "Worker processes that answered this scrape.", lambda s: [((), (len(s.workers),))]),
+    _family(
+        "gauge",
+        "workers",
+        "Worker processes that answered this scrape.",
+        lambda scrape: [((), (len(answering(scrape.workers)),))],
+    ),
     _family(
         "counter",
         "worker_requests_total",

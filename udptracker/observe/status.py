@@ -18,7 +18,7 @@ from udptracker.config import Settings
 from udptracker.core.busiest import BusySwarm
 from udptracker.core.counters import ACTION_NAMES, ANSWER_NAMES
 from udptracker.core.swarm import Totals
-from udptracker.observe.sums import Snapshot, merged
+from udptracker.observe.sums import Snapshot, answering, merged
 
 SAMPLE_SECONDS: Final = 5.0
 HISTORY_POINTS: Final = 120
@@ -52,7 +52,7 @@ class Status:
     Args:
         facts: what does not change while the process runs (see `facts`); asked for when somebody asks.
         has_standby: whether the store has a stand-in.
-        snapshots: the counters of every worker that answers, by its name.
+        snapshots: the counters of every worker that ever answered, by its name.
         kernel_drops: datagrams the kernel dropped for full receive buffers.
         ready: whether the store takes announces, and a word on it.
         busiest: the swarms that announce most.
@@ -86,7 +86,7 @@ class Status:
     def sample(self) -> None:
         """Take a sample; to be called every `SAMPLE_SECONDS`."""
         sample = self._take()
-        if not sample.workers:  # nobody answers: what is missing is no zero
+        if not answering(sample.workers):  # nobody answers: what is missing is no zero
             return
         if self._samples:
             self._history.append(_point(self._samples[-1], sample))
@@ -95,7 +95,7 @@ class Status:
     def stats(self) -> dict[str, Any]:
         """What `/stats.json` says, now."""
         now = self._take()
-        answers = bool(now.workers)
+        answers = bool(answering(now.workers))
         if not answers and self._samples:
             now = self._samples[-1]
         then = self._samples[0] if self._samples else now
@@ -131,7 +131,7 @@ class Status:
                 "last_ended": sums["reaper_last_success"] or None,
             },
             "recent": _recent(then, now),
-            "workers": [_worker(name, then, now) for name in now.workers] if answers else [],
+            "workers": [_worker(name, then, now) for name in answering(now.workers)] if answers else [],
             "history": {
                 "seconds": SAMPLE_SECONDS,
                 **{key: [point[key] for point in self._history] for key in _point(now, now)},

@@ -39,6 +39,11 @@ def merged(snapshots: Collection[Snapshot]) -> dict[str, Any]:
     return result
 
 
+def answering(workers: Mapping[str, Snapshot]) -> list[str]:
+    """The names of the processes that answer; of the others there is what they last said, with `answers` false."""
+    return [name for name, snapshot in workers.items() if snapshot.get("answers", True)]
+
+
 def without_the_living(snapshot: Snapshot) -> dict[str, Any]:
     """What is left to count of a process that is gone: no gauges, since they were true of it while it lived."""
     return {**snapshot, **dict.fromkeys(_OF_THE_LIVING, 0), "totals": {}}

@@ -34,7 +34,7 @@ def start_site(
 
     Args:
         settings: as they are by then.
-        snapshots: the counters of every worker that answers, by its name.
+        snapshots: the counters of every worker that ever answered, by its name.
         kernel_drops: datagrams the kernel dropped for full receive buffers, of all workers.
         reloads: of the configuration, by what they came to.
         alive: whether every process of it responds.

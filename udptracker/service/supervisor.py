@@ -102,14 +102,15 @@ class Worker:
 
     async def snapshot(self) -> dict[str, Any] | None:
         """The worker's counters with those of its predecessors, and while it does not answer as they last were, so
-        that no sum ever falls; None if there was never an answer."""
+        that no sum ever falls, with `answers` false; None if there was never an answer."""
         answer = await self.ask(orders.SNAPSHOT)
         if answer is not None:
             (self._last,) = answer.values()
         last, dead = self._last, self._of_the_dead
-        if last is None or dead is None:
-            return last or dead
-        return {**last, **merged([last, dead]), "store_up": last["store_up"]}
+        known = last or dead
+        if known is not None and last is not None and dead is not None:
+            known = {**last, **merged([last, dead]), "store_up": last["store_up"]}
+        return None if known is None else {**known, "answers": answer is not None}
 
     def bury(self) -> None:
         """Keep what the dead process last counted, without what it measured of itself."""
@@ -193,8 +194,8 @@ class Worker:
                     log.error("%s: %s", self.name, answer)
                 else:
                     self.serving.set_exception(StoreError(answer))
-            elif (asked := self._asked.pop(word, None)) is not None:
-                asked.set_result(answer)
+            elif word in self._asked:
+                self._asked.pop(word).set_result(answer)
 
 
 class Supervisor:
