@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -142,6 +143,9 @@ class TestADeadWorker:
             assert daemon.get("/healthz")[0] == 503
             assert metric(daemon, "requests_total", action="announce") == len(SOURCES), "a sum fell"
             assert metric(daemon, "workers") == WORKERS - 1
+            status, text = daemon.get("/stats.json")  # in time for whoever asks, of which 2 s are the worker's
+            assert status == 200
+            assert len(json.loads(text)["workers"]) == WORKERS - 1
         finally:
             os.kill(stuck, signal.SIGCONT)
         daemon.wait_until_ready()

@@ -63,6 +63,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._asked: dict[str, asyncio.Future[Any]] = {}
+        self._asked_at: dict[str, float] = {}
         self.serving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when it serves for the first time; a `StoreError` if it says then that it never can."""
 
@@ -130,12 +131,14 @@ class Worker:
     async def ask(self, question: str, *given: object) -> Any:
         """The worker's answer; None if it is dead or does not answer in time.
 
-        It is asked nothing again that it has not answered yet: whoever asks meanwhile is given that answer.
+        It is asked nothing again that it has not answered yet: whoever asks meanwhile is given that answer, and waits
+        for what is left of the time. So one that stands still does not hold up each page anew.
         """
         answer = self._ask(question, given)
         if answer is None:
             return None
-        await asyncio.wait({answer}, timeout=_ANSWER_SECONDS)
+        left = self._asked_at[question] + _ANSWER_SECONDS - time.monotonic()
+        await asyncio.wait({answer}, timeout=max(left, 0.0))
         return answer.result() if answer.done() else None
 
     async def asked(self, question: str) -> Any:
@@ -147,6 +150,7 @@ class Worker:
         answer = self._asked.get(question)
         if answer is None and self._channel is not None and self._channel.send((question, given)):
             answer = self._asked[question] = asyncio.get_running_loop().create_future()
+            self._asked_at[question] = time.monotonic()
         return answer
 
     def hang_up(self) -> None:
