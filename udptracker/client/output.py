@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from udptracker.core.text import printable
+
+_PIPED_COLUMNS: Final = 200
+"""Of a table that nobody looks at."""
 
 
 def show_json(fields: Mapping[str, Any]) -> None:
@@ -18,13 +21,13 @@ def show_json(fields: Mapping[str, Any]) -> None:
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table; a line break in a cell stands, whatever else is not printable is escaped."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*headings)
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))  # an info hash is to be copied whole
     for row in rows:  # as `Text`, since in a plain string `[fe80::1]` would be taken for markup
         table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS).print(table)
 
 
 def fail(message: str, status: int) -> int:

@@ -177,7 +177,7 @@ def _swarms_on_memory(args: argparse.Namespace, settings: Settings) -> int:
         show_json({"swarms": [swarm._asdict() for swarm in busiest]})
     else:
         rows = [(s.info_hash, str(s.seeders), str(s.leechers), f"{s.announces:.0f}") for s in busiest]
-        show_table(("info hash", "seeders", "leechers", "announces a minute"), rows)
+        show_table(("info hash", "seeders", "leechers", "/min"), rows)
     return 0
 
 

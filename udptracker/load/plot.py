@@ -21,7 +21,7 @@ def require(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise LoadError(f"--plot {path}: expected a name that ends in {' or '.join(SUFFIXES)}")
     if find_spec("matplotlib") is None:
-        raise LoadError("--plot needs matplotlib: pip install 'udptracker[plot]'")
+        raise LoadError("--plot needs matplotlib: pip install matplotlib")
 
 
 def plot(report: LoadReport, path: Path) -> None:

@@ -64,7 +64,7 @@ def rotate(settings: Settings) -> str:
 
     config = settings.storage.config
     if not isinstance(config, RedisSettings):
-        raise StoreError("nodes share a key through Redis, and this configuration has none")
+        raise StoreError("nodes share a key through Redis: give --config FILE of nodes that have one")
     return asyncio.run(_rotate(config))
 
 
