@@ -207,7 +207,12 @@ class Cluster(Topology):
         while True:
             await self._stale.wait()
             self._stale.clear()
-            if not await self._read_map():
+            try:
+                known = await self._read_map()
+            except Exception:  # whatever it was, a map that is never read again would be worse
+                log.exception("the map of slots could not be read, in an unforeseen way")
+                known = False
+            if not known:
                 self._stale.set()
             await asyncio.sleep(_REFRESH_SECONDS)
 

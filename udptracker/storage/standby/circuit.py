@@ -192,15 +192,17 @@ class StandbyStore(PeerStore):
         stand_in = self._stand_in
         assert stand_in is not None
         results: list[Result | StoreError] = []
+        refused = 0
         self._moment = self._steady()
         stand_in.begin()
         for operation in batch:
             if isinstance(operation, AnnounceOperation) and not self._journal.hear(operation, heard):
                 self._counters.replay_dropped += 1
+                refused += 1
                 results.append(StoreUnavailable("the store is away and the stand-in is full"))
                 continue
             results.append(stand_in.apply(operation))
-        self._counters.standby_answers += len(results)
+        self._counters.standby_answers += len(results) - refused
         self._counters.buffered = len(self._journal)
         return results
 
@@ -257,8 +259,9 @@ class StandbyStore(PeerStore):
                     log.exception("as was said")
                     self._said = True
             else:
-                level = logging.INFO if self._said else logging.DEBUG
-                log.log(level, "the store is back, %d peers replayed into it", replayed)
+                if self._stand_in is None:  # otherwise it went away again, and another recovery has begun
+                    level = logging.INFO if self._said else logging.DEBUG
+                    log.log(level, "the store is back, %d peers replayed into it", replayed)
                 return
 
     def _say(self, words: str, reason: str) -> bool:
