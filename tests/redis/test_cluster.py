@@ -35,6 +35,7 @@ from tests.support.waiting import PATIENCE
 from udptracker.core.counters import Counters
 from udptracker.core.swarm import IPV4, IPV6, AnnounceResult, StoreError, StoreUnavailable
 from udptracker.core.wire import SwarmStats
+from udptracker.redis.cluster import Cluster
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
 from udptracker.storage.redis.layout import group, swarm_key
@@ -224,6 +225,23 @@ def _visitors(server: StoreServer) -> set[str]:
     with server.client() as client:
         clients = cast(list[dict[str, str]], client.client_list())
     return {each["addr"] for each in clients if not each["cmd"].startswith("client")}
+
+
+async def test_a_map_that_cannot_be_read_is_tried_again(
+    cluster: StoreCluster, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it was: a map that is never read again would be worse."""
+    read_map, failures = Cluster._read_map, iter([ZeroDivisionError("a bug")])
+
+    async def fails_once(topology: Cluster) -> bool:
+        for failure in failures:
+            raise failure
+        return await read_map(topology)
+
+    monkeypatch.setattr(Cluster, "_read_map", fails_once)
+    async with redis_store(cluster.url, clock) as store:
+        assert await ask(store, announce(1, SEEDER, STARTED)) == AnnounceResult(1, 0, b"")
+    assert "ZeroDivisionError: a bug" in caplog.text
 
 
 async def _until_answered(store: PeerStore, swarms: int) -> list[SwarmStats]:

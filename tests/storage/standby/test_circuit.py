@@ -112,6 +112,7 @@ class TestAway:
             assert isinstance(refused, StoreUnavailable)
             assert not isinstance(known, Exception)
             assert (node.counters.buffered, node.counters.replay_dropped) == (5, 1)
+            assert node.counters.standby_answers == 6, "a refusal is no answer of the stand-in"
             assert await scrape(node.store, 1) == [SwarmStats(4, 0, 1)]
             await _restart_empty(server)
             await node.is_back()
