@@ -22,6 +22,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 HOT_PATH = (
+    "access/guard",
     "core/connection_id",
     "core/recent",
     "core/swarm",

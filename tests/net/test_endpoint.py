@@ -17,6 +17,7 @@ from tests.support.turns import until
 from udptracker.core import wire
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
+from udptracker.core.executor import Asker, Executor
 from udptracker.core.policy import Policy
 from udptracker.core.reasons import (
     REPLY_WOULD_BLOCK,
@@ -26,7 +27,7 @@ from udptracker.core.reasons import (
 )
 from udptracker.core.tracker import Datagram, Reply, Tracker, Turn
 from udptracker.core.wire import AnnounceResponse, ConnectResponse, Event, ScrapeResponse
-from udptracker.net.endpoint import Executor, TurnTransport, UdpEndpoint
+from udptracker.net.endpoint import TurnTransport, UdpEndpoint
 from udptracker.net.pace import Pace
 from udptracker.net.sockets import bind, since_boot
 from udptracker.service.batcher import Direct
@@ -315,11 +316,14 @@ class BuggyExecutor:
         self.inner = inner
         self.met = False
 
-    def submit(self, turn: Turn, asker: UdpEndpoint) -> None:
+    def submit(self, turn: Turn, asker: Asker) -> None:
         if not self.met:
             self.met = True
             raise Unforeseen("a bug")
         self.inner.submit(turn, asker)
+
+    async def drain(self) -> None:
+        await self.inner.drain()
 
 
 class TestUnforeseenErrors:
@@ -411,10 +415,13 @@ class HeldExecutor:
     """Keeps the turns it is given."""
 
     def __init__(self) -> None:
-        self.turns: list[tuple[Turn, UdpEndpoint]] = []
+        self.turns: list[tuple[Turn, Asker]] = []
 
-    def submit(self, turn: Turn, asker: UdpEndpoint) -> None:
+    def submit(self, turn: Turn, asker: Asker) -> None:
         self.turns.append((turn.take_questions(64), asker))
+
+    async def drain(self) -> None:
+        """Nothing is answered by itself."""
 
 
 class TestStopping:

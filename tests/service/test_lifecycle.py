@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -19,8 +22,9 @@ from tests.support.servers import StoreServer
 from tests.support.udp import TrackerClient
 from tests.support.waiting import PATIENCE, eventually, free_port
 from udptracker.core import wire
-from udptracker.core.swarm import IPV4, Role
+from udptracker.core.swarm import IPV4, Role, StoreError
 from udptracker.core.wire import Event
+from udptracker.service import lifecycle
 from udptracker.service.lifecycle import STOP_SECONDS
 from udptracker.storage.redis.layout import REAPER_LEASE, group, swarm_key
 
@@ -159,6 +163,41 @@ class TestAServerThatIsTooOld:
             old = False
             daemon.wait_until_ready()
             assert len(workers_of(daemon)) == 2
+
+
+class FailsWhenGivenUp:
+    """A service whose start is on its way when it is told to stop, and then fails: the store's refusal came in."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    async def start(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise StoreError("6.2 or later is needed") from None
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+class TestAStartThatIsGivenUp:
+    def test_is_told_in_a_word_if_it_would_have_failed(self, caplog: pytest.LogCaptureFixture) -> None:
+        service = FailsWhenGivenUp()
+        complaints = []
+
+        async def life() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            told = asyncio.Event()
+            told.set()
+            await lifecycle.live(cast(lifecycle.Service, service), told, lambda: pytest.fail("it serves"))
+
+        with caplog.at_level("INFO"):
+            lifecycle.run(life())
+        gc.collect()
+        assert service.stopped
+        assert "6.2 or later is needed" in caplog.text
+        assert complaints == []
 
 
 class TestListening:

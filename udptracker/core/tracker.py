@@ -82,17 +82,37 @@ Reply = tuple[bytes, object]
 """What to send, and the handle of the datagram that it answers."""
 
 
+Admit = Callable[[int, bytes, float], str | None]
+"""Who may ask: from what is asked (`CONNECTED`, `ANNOUNCED`, `SCRAPED`), the packed address it comes from and Unix
+seconds to the reason, one of `reasons.DROPS`, for which it is left without an answer; None to go on. The address of a
+connect is not proven."""
+
+
 @final
 class Question:
-    """A request that the store must answer first: its bytes, where it came from, and what the store is asked."""
+    """A request that the store must answer first: its bytes, where it came from, and what the store is asked.
 
-    __slots__ = ("data", "handle", "operation", "source")
+    What rules have decided about it (see `access`): `refusal` is why it is refused, in words for its sender, empty
+    unless it is, counted as `refused_as`; `interval` is what an announce is answered with, in seconds, 0 for what the
+    policy says; `hidden` are the places of swarms in a scrape whose counts are answered as zeros.
+    """
+
+    __slots__ = ("data", "handle", "hidden", "interval", "operation", "refusal", "refused_as", "source")
 
     def __init__(self, operation: Operation, data: bytes, source: bytes, handle: object) -> None:
         self.operation: Operation = operation
         self.data = data
         self.source = source
         self.handle = handle
+        self.refusal = ""
+        self.refused_as = ""
+        self.interval = 0
+        self.hidden: list[int] | None = None
+
+    def refuse(self, reason: str, counted_as: str = "") -> None:
+        """Have it refused with these words, counted by them or by another name from `Counters.refused`."""
+        self.refusal = reason
+        self.refused_as = counted_as or reason
 
     def url(self) -> SplitResult:
         """Path and query of the URL that was announced to (BEP 41), read only when somebody asks for it."""
@@ -136,6 +156,9 @@ class Tracker:
         draw: a source of uniform numbers in [0, 1).
         counters: where requests, refusals and drops are counted.
         tell_refusal: is told the reason for each error response, and the packed address it goes to.
+
+    Attributes:
+        admit: asked before a request is looked at, if there is one; may be replaced between two turns.
     """
 
     def __init__(
@@ -150,6 +173,7 @@ class Tracker:
         self._draw = draw
         self._counters = counters
         self.tell_refusal = tell_refusal
+        self.admit: Admit | None = None
         self._requests = counters.requests
         self._refused = Recent(_REFUSED_SECONDS, _MOST_REFUSED)
         self.use(policy)
@@ -188,6 +212,9 @@ class Tracker:
                 reply = self._announce_response(question, result)
                 turn.answered[ANNOUNCED] += 1
             elif isinstance(result, ScrapeResult):
+                if question.hidden is not None:
+                    for place in question.hidden:
+                        result.counts[3 * place : 3 * place + 3] = (0, 0, 0)
                 reply = encode_scrape_response(question.data[8:16], result.counts)
                 turn.answered[SCRAPED] += 1
             else:
@@ -197,9 +224,20 @@ class Tracker:
             reply = self.refuse(turn, question.data, question.source, INTERNAL_ERROR)
         turn.replies.append((reply, question.handle))
 
-    def refuse(self, turn: Turn, data: bytes, source: bytes, reason: str) -> bytes:
-        """An error response to a request, counted."""
-        self._counters.refused[reason] += 1
+    def turn_away(self, turn: Turn) -> None:
+        """Refuse what rules have refused; the other questions of the turn stay."""
+        left = []
+        for question in turn.questions:
+            if question.refusal:
+                reply = self.refuse(turn, question.data, question.source, question.refusal, question.refused_as)
+                turn.replies.append((reply, question.handle))
+            else:
+                left.append(question)
+        turn.questions = left
+
+    def refuse(self, turn: Turn, data: bytes, source: bytes, reason: str, counted_as: str = "") -> bytes:
+        """An error response to a request, counted by its reason or by another name."""
+        self._counters.refused[counted_as or reason] += 1
         turn.answered[REFUSED] += 1
         if self.tell_refusal is not None:
             self.tell_refusal(reason, source)
@@ -221,14 +259,20 @@ class Tracker:
             if connection_id != PROTOCOL_ID:
                 self._counters.dropped[CONNECT_WITHOUT_MAGIC] += 1
                 return None
+            if self._is_kept_out(CONNECTED, source, now):
+                return None
             self._requests[2 * CONNECTED + is_v6] += 1
             turn.answered[CONNECTED] += 1
             return encode_connect_response(data[8:16], self.connection_ids.issue(source, now))
         if not self.connection_ids.valid(connection_id, source, now):
             return self._refuse_unproven(turn, data, source, now)
         if action in (ANNOUNCE_ACTION, ANNOUNCE_V6_ACTION):
+            if self._is_kept_out(ANNOUNCED, source, now):
+                return None
             turn.questions.append(Question(self._announce(data, action, source, is_v6), data, source, handle))
         elif action == SCRAPE_ACTION:
+            if self._is_kept_out(SCRAPED, source, now):
+                return None
             info_hashes = decode_scrape(data)
             self._requests[2 * SCRAPED + is_v6] += 1
             if len(info_hashes) > self._max_scrape:
@@ -238,6 +282,16 @@ class Tracker:
         else:
             raise WireError(UNKNOWN_ACTION)
         return None
+
+    def _is_kept_out(self, kind: int, source: bytes, now: float) -> bool:
+        """Whether a request is left without an answer for where it comes from; if so, it is counted."""
+        if self.admit is None:
+            return False
+        reason = self.admit(kind, source, now)
+        if reason is None:
+            return False
+        self._counters.dropped[reason] += 1
+        return True
 
     def _announce(self, data: bytes, action: bytes, source: bytes, is_v6: bool) -> AnnounceOperation:
         if action == ANNOUNCE_ACTION:
@@ -280,7 +334,9 @@ class Tracker:
             assert isinstance(operation, AnnounceOperation)
             if operation.num_want:
                 peers = compact_endpoint(operation.peer)
-        interval = rules.interval(self._policy, self._draw()) if self._jittered else self._interval
+        interval: int = question.interval
+        if not interval:
+            interval = rules.interval(self._policy, self._draw()) if self._jittered else self._interval
         return encode_announce_response(question.data[8:16], interval, result.leechers, result.seeders, peers)
 
     def _refuse_unproven(self, turn: Turn, data: bytes, source: bytes, now: float) -> bytes | None:

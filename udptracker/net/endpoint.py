@@ -15,11 +15,12 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from udptracker.core import reasons
 from udptracker.core.counters import Counters
-from udptracker.core.tracker import Datagram, Question, Reply, Tracker, Turn
+from udptracker.core.executor import Executor
+from udptracker.core.tracker import Datagram, Reply, Tracker, Turn
 from udptracker.net.burst import make_burst, packed_source
 from udptracker.net.pace import Pace
 from udptracker.net.sockets import drop_waiting, since_boot
@@ -35,13 +36,6 @@ _FAULT_SECONDS: Final = 10.0
 Send = Callable[[list[Reply]], None]
 
 
-class Executor(Protocol):
-    """What answers questions, at once or later (see `service.batcher`)."""
-
-    def submit(self, turn: Turn, asker: UdpEndpoint) -> None:
-        """Take the questions out of a turn; what is answered at once is among its replies."""
-
-
 class UdpEndpoint(asyncio.DatagramProtocol):
     """Hands turns to the tracker, their questions to the executor, and replies to the transport.
 
@@ -50,7 +44,6 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         executor: answers what needs the store.
         counters: bytes, durations and drops are counted here.
         clock: Unix seconds.
-        watch: sees the questions of each turn, before they are answered.
     """
 
     def __init__(
@@ -59,13 +52,11 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         executor: Executor,
         counters: Counters,
         clock: Callable[[], float],
-        watch: Callable[[list[Question]], None] | None = None,
     ) -> None:
         self._tracker = tracker
         self._executor = executor
         self._counters = counters
         self._clock = clock
-        self._watch = watch
         self._send: Send
         self._faults_unsaid = 0
         self._fault_said_at = -_FAULT_SECONDS
@@ -93,8 +84,6 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         turn = self._tracker.receive(datagrams, self._clock(), monotonic_ns())
         if turn.questions:
             try:
-                if self._watch is not None:
-                    self._watch(turn.questions)
                 self._executor.submit(turn, self)
             except Exception as error:  # whatever it is, the others of the turn are answered
                 counters.dropped[reasons.UNFORESEEN] += len(turn.questions)

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from udptracker.access.base import AccessError
 from udptracker.config import Loaded, RedisSettings, Settings
 from udptracker.core.counters import Counters
 from udptracker.core.swarm import StoreError
@@ -58,7 +59,7 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
         else:
             bound = bind_all(settings.udp.addresses(), workers, settings.udp.receive_buffer, must_steer=must_steer)
         lifecycle.run(_serve(settings, read, own, bound, Notifier(os.environ)))
-    except (OSError, StoreError) as error:
+    except (OSError, StoreError, AccessError) as error:
         log.error("%s", error)
         return 1
     log.info("stopped")

@@ -13,32 +13,16 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic_ns
-from typing import Protocol, final
+from typing import final
 
 from udptracker.core.counters import Counters
+from udptracker.core.executor import Asker
 from udptracker.core.reasons import QUEUE_FULL
 from udptracker.core.swarm import Operation, Result, StoreError, StoreUnavailable
 from udptracker.core.tracker import Tracker, Turn
 from udptracker.storage.base import ImmediateStore, PeerStore
 
 log = logging.getLogger(__name__)
-
-
-class Asker(Protocol):
-    """Whoever brought a turn: an endpoint."""
-
-    def answer(self, turn: Turn) -> None:
-        """Send the replies of a turn to where its requests came from."""
-
-
-class Executor(Protocol):
-    """What an endpoint submits turns to."""
-
-    def submit(self, turn: Turn, asker: Asker) -> None:
-        """Take the questions out of a turn, and answer them by and by."""
-
-    async def drain(self) -> None:
-        """Return when everything accepted has been answered."""
 
 
 @final

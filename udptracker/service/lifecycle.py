@@ -49,6 +49,7 @@ class Service(Protocol):
 
         Raises:
             StoreError: the store can never serve.
+            AccessError: the access control can never decide.
             OSError: the system has no room for it.
         """
 
@@ -128,6 +129,8 @@ async def live(
         if not starting.done():
             starting.cancel()
             await asyncio.wait({starting}, timeout=CLOSE_SECONDS)
+            if starting.done() and not starting.cancelled() and (error := starting.exception()) is not None:
+                log.info("the start was given up, and would have failed: %s", error)
         await service.stop()
 
 

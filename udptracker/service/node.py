@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import random
 import socket
 import time
@@ -12,9 +13,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from udptracker.access.access import Access, make_parts
+from udptracker.access.base import AccessError
+from udptracker.access.guard import Guard
 from udptracker.core.busiest import BusiestSwarms, BusySwarm
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
+from udptracker.core.executor import Executor
 from udptracker.core.policy import Policy
 from udptracker.core.swarm import FAMILIES, ScrapeOperation, ScrapeResult, StoreUnavailable
 from udptracker.core.tracker import Tracker
@@ -22,7 +27,7 @@ from udptracker.net.endpoint import TurnTransport, UdpEndpoint
 from udptracker.net.sockets import since_boot
 from udptracker.observe import process
 from udptracker.observe.logs import refusals
-from udptracker.service.batcher import Batcher, Direct, Executor
+from udptracker.service.batcher import Batcher, Direct
 from udptracker.service.chores import Chores
 from udptracker.service.keys import FIRST_SECONDS, REFRESH_SECONDS, SharedKeys
 from udptracker.service.lag import watch_lag
@@ -35,6 +40,8 @@ from udptracker.storage.base import ImmediateStore
 
 if TYPE_CHECKING:
     from udptracker.config import Settings, StoreSettings
+
+log = logging.getLogger(__name__)
 
 _COLLECT: Final = (5_000, 1, 1_000_000_000)
 """Objects more than at the last collection from which the youngest are looked through, every second time those that
@@ -77,21 +84,25 @@ class Node:
             self.counters,
             refusals(settings.log_peers),
         )
-        self._executor: Executor
+        inner: Executor
         self._sharing: Sharing | None = None
         if isinstance(self.store, ImmediateStore):
-            self._executor = direct = Direct(self.store, self._tracker, self.counters)
+            inner = direct = Direct(self.store, self._tracker, self.counters)
             if ends is not None:
-                self._executor = self._sharing = Sharing(
+                inner = self._sharing = Sharing(
                     direct, self.store, self._tracker, self.counters, number, ends, max_pending=udp.max_pending
                 )
         else:
-            self._executor = Batcher(self.store, self._tracker, self.counters, max_pending=udp.max_pending)
+            inner = Batcher(self.store, self._tracker, self.counters, max_pending=udp.max_pending)
+        self._inner = inner
+        self._executor = Guard(inner, self._tracker, self.counters, max_pending=udp.max_pending)
         # One of them is enough to reap a store that they share.
         reaps = number == 0 or ends is not None
         self._reaper = Reaper(self.store, self.counters, lifetime=self._config.peer_lifetime) if reaps else None
         self._busiest = BusiestSwarms(random.random, time.monotonic())
         self._status_swarms = settings.status_swarms
+        watchers = [self._busiest.see] if self._status_swarms else []
+        self._access = Access(make_parts(settings, self.counters), self._executor, self._tracker, watchers)
         self._sockets = sockets
         self._read_pace = udp.read_pace
         self._transports: list[TurnTransport] = []
@@ -99,8 +110,9 @@ class Node:
         self._chores = Chores(self.counters)
 
     async def start(self) -> None:
-        """Open the store, then read from the sockets."""
+        """Open the store and the access control, then read from the sockets."""
         await self.store.open()
+        await self._access.open()
         with contextlib.suppress(TimeoutError):  # before the first request, unless the store takes too long
             async with asyncio.timeout(FIRST_SECONDS):
                 await self._refresh_keys()
@@ -109,9 +121,8 @@ class Node:
         # reference cycle, so only what is young is looked through, when there is enough of it.
         gc.freeze()
         gc.set_threshold(*_COLLECT)
-        watch = self._busiest.see if self._status_swarms else None
         for sock in self._sockets:
-            endpoint = UdpEndpoint(self._tracker, self._executor, self.counters, time.time, watch)
+            endpoint = UdpEndpoint(self._tracker, self._executor, self.counters, time.time)
             self._transports.append(TurnTransport(loop, sock, endpoint, self._read_pace))
         self._chores.start(
             "totals", lambda: self._config.prometheus_reporting_interval, self._watch_totals, at_once=True
@@ -130,6 +141,7 @@ class Node:
             transport.stop_reading()
         await within(DRAIN_SECONDS, self._executor.drain(), "the store did not answer what waited for it")
         await self._chores.stop(CLOSE_SECONDS)
+        await within(CLOSE_SECONDS, self._access.close(), "the access control did not close")
         await within(CLOSE_SECONDS, self.store.close(), "the store did not close")
         for sock in self._sockets:
             sock.close()
@@ -146,12 +158,18 @@ class Node:
             self._tracker.connection_ids = _connection_ids(settings, self._all_keys())
         self._tracker.use(_policy(settings))
         self._tracker.tell_refusal = refusals(settings.log_peers)
-        if isinstance(self._executor, Batcher | Sharing):
-            self._executor.max_pending = settings.udp.max_pending
+        self._executor.max_pending = settings.udp.max_pending
+        if isinstance(self._inner, Batcher | Sharing):
+            self._inner.max_pending = settings.udp.max_pending
         if self._reaper is not None:
             self._reaper.lifetime = self._config.peer_lifetime
         self._use_in_store(self._config)
         self._chores.hurry()
+        try:
+            await self._access.use(settings)
+        except AccessError as error:
+            log.error("who may announce is decided as before: %s", error)
+            return False
         return True
 
     @property

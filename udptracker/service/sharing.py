@@ -23,12 +23,13 @@ from time import monotonic
 from typing import Final, final
 
 from udptracker.core.counters import Counters
+from udptracker.core.executor import Asker
 from udptracker.core.reasons import QUEUE_FULL
 from udptracker.core.swarm import ScrapeOperation, ScrapeResult, place_of
 from udptracker.core.tracker import Question, Tracker, Turn
 from udptracker.core.wire import INFO_HASH_BYTES
 from udptracker.net.sockets import drop_waiting
-from udptracker.service.batcher import Asker, Direct
+from udptracker.service.batcher import Direct
 from udptracker.service.mailboxes import Ends
 from udptracker.storage.base import ImmediateStore
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from udptracker.access.base import AccessError
 from udptracker.core.swarm import StoreError
 from udptracker.observe import logs
 from udptracker.service import lifecycle
@@ -58,7 +59,7 @@ async def _work(orders: Orders, channel: Channel) -> int:
 
     try:
         await lifecycle.live(node, told, serving)
-    except StoreError as error:
+    except (StoreError, AccessError) as error:
         channel.send((REFUSED, str(error)))
         return 1
     return 0

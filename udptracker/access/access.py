@@ -1,0 +1,85 @@
+"""The parts of the access control as one: opened together, and put before a tracker and its executor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from udptracker.access.base import Part, Watcher
+from udptracker.access.guard import Guard
+from udptracker.core.counters import Counters
+from udptracker.core.tracker import Admit, Tracker
+
+if TYPE_CHECKING:
+    from udptracker.config import Settings
+
+
+def make_parts(settings: Settings, counters: Counters) -> tuple[Part, ...]:
+    """Every part, in the order in which they decide."""
+    return ()
+
+
+class Access:
+    """Keeps the rules in force those of its parts.
+
+    Args:
+        parts: in the order in which they decide.
+        guard: applies the rules.
+        tracker: asks at its door who may ask at all.
+        watchers: see what was let through, besides those of the parts.
+    """
+
+    def __init__(self, parts: Sequence[Part], guard: Guard, tracker: Tracker, watchers: Sequence[Watcher] = ()) -> None:
+        self._parts = parts
+        self._guard = guard
+        self._tracker = tracker
+        self._watchers = tuple(watchers)
+
+    async def open(self) -> None:
+        """Raises:
+        AccessError: a part can never decide.
+        """
+        for part in self._parts:
+            await part.open()
+        self._put_in_force()
+
+    async def use(self, settings: Settings) -> None:
+        """Decide by other settings from now on.
+
+        Raises:
+            AccessError: a part cannot; it and those after it decide as before.
+        """
+        try:
+            for part in self._parts:
+                await part.use(settings)
+        finally:
+            self._put_in_force()
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        for part in self._parts:
+            await part.close()
+
+    def _put_in_force(self) -> None:
+        parts = self._parts
+        self._tracker.admit = _one_door([door for part in parts for door in part.doors])
+        self._guard.use(
+            [rule for part in parts for rule in part.rules],
+            [rule for part in parts for rule in part.slow_rules],
+            [*self._watchers, *(watcher for part in parts for watcher in part.watchers)],
+        )
+
+
+def _one_door(doors: Sequence[Admit]) -> Admit | None:
+    """The doors one after the other, as one."""
+    if len(doors) < 2:
+        return doors[0] if doors else None
+
+    def admit(kind: int, source: bytes, now: float) -> str | None:
+        for door in doors:
+            reason = door(kind, source, now)
+            if reason is not None:
+                return reason
+        return None
+
+    return admit
