@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from bench.results import Row, table
 from udptracker import __version__, config
 from udptracker.cli import COMMANDS
 from udptracker.config import MemorySettings, RedisSettings, Settings
@@ -22,12 +24,15 @@ from udptracker.redis.url import parse_broker
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in sorted((REPOSITORY / "docs").glob("*.md"))}
+CONFIGURATION, COMMAND_LINE, DEPLOYMENT = PAGES["configuration.md"], PAGES["commands.md"], PAGES["deployment.md"]
 UNIT = (REPOSITORY / "systemd" / "udptracker.service").read_text()
-DOCUMENTS = ("README.md", "CHANGELOG.md", "docs/architecture.md")
 STORAGE = "storage.config."
+OUR_FILES = r"^https://(github.com/udptracker/udptracker/blob|raw.githubusercontent.com/udptracker/udptracker)/main/"
+"""The beginning of a link to a file of ours."""
 
 
-def table(text: str, title: str) -> list[list[str]]:
+def rows_of(text: str, title: str) -> list[list[str]]:
     """The rows of the table whose first heading is `title`."""
     found = re.search(rf"^\| {re.escape(title)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert found, f"no table of {title}"
@@ -35,10 +40,12 @@ def table(text: str, title: str) -> list[list[str]]:
 
 
 def code_lines() -> list[str]:
-    """Every line of the README's shell blocks that runs our command, without the path to it."""
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
+    """Every line of the shell blocks of README and docs that runs our command, without the path to it."""
+    text = "\n".join([README, *PAGES.values()])
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
-    return [line.removeprefix(".venv/bin/") for line in lines if line.startswith(".venv/bin/udptracker")]
+    lines = [line.removeprefix(".venv/bin/").removesuffix(" &") for line in lines]
+    return [line for line in lines if line.startswith("udptracker ")]
 
 
 def dotted(part: BaseModel, above: str = "") -> dict[str, Any]:
@@ -50,8 +57,8 @@ def dotted(part: BaseModel, above: str = "") -> dict[str, Any]:
 
 
 def documented_defaults() -> dict[str, Any]:
-    """Defaults of the README's configuration table, as a file would have them, by path."""
-    return {key.strip("`"): yaml.safe_load(default.strip("`")) for key, default, _ in table(README, "Key")}
+    """Defaults of the configuration table, as a file would have them, by path."""
+    return {key.strip("`"): yaml.safe_load(default.strip("`")) for key, default, _ in rows_of(CONFIGURATION, "Key")}
 
 
 @pytest.mark.parametrize(("name", "part"), [("memory", MemorySettings()), ("redis", RedisSettings())])
@@ -80,11 +87,11 @@ def test_the_configuration_table_has_no_other_key() -> None:
 
 
 def test_the_metrics_table_is_that_of_the_code() -> None:
-    assert metrics_table() in README
+    assert metrics_table() in PAGES["watching.md"]
 
 
 def test_the_broker_urls_are_understood() -> None:
-    urls = [row[0].strip("`").partition("?ssl_ca_certs")[0] for row in table(README, "URL")]
+    urls = [row[0].strip("`").partition("?ssl_ca_certs")[0] for row in rows_of(PAGES["redis.md"], "URL")]
     kinds = [parse_broker(url).kind for url in urls]
     assert kinds == ["single", "single", "single", "unix", "sentinel", "cluster"]
 
@@ -104,14 +111,14 @@ def help_of(*command: str) -> str:
 def test_commands_and_flags_exist() -> None:
     """Each command that is told of, and each flag in its row of the table or in an example of it."""
     told: dict[str, set[str]] = {}
-    for name, meaning in table(README, "Command"):
+    for name, meaning in rows_of(COMMAND_LINE, "Command"):
         command = [*shlex.split(name.strip("`")), "serve"][1]
         told.setdefault(command, set()).update(re.findall(r"--[a-z-]+", meaning))
     for line in code_lines():
         words = shlex.split(line, comments=True)[1:]
         command = "serve" if not words or words[0].startswith("-") else words[0]
         told[command].update(word for word in words if word.startswith("--"))
-    (generator,) = re.findall(r"^### The packet generator\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    (generator,) = re.findall(r"^## The packet generator\n(.*?)(?=^## |\Z)", COMMAND_LINE, re.MULTILINE | re.DOTALL)
     told["load"].update(set(re.findall(r"--[a-z-]+", generator)) - {"--help"})
     assert set(told) == set(COMMANDS)
     for command, flags in told.items():
@@ -119,12 +126,72 @@ def test_commands_and_flags_exist() -> None:
         assert flags <= known, f"{command} does not know {flags - known}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of its headings, as the site does (mkdocs.yml)."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def links(text: str) -> list[str]:
+    """Where its links and pictures lead, those by reference and in HTML among them."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>|(?:src|srcset|href)=\"([^\"]+)\"", text)
+    return [one for found in inline for one in found if one] + re.findall(r"^\[[^]]+\]: (\S+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", *(f"docs/{name}" for name in PAGES)])
 def test_links_lead_somewhere(document: str) -> None:
+    """Relative ones, and those to this repository, to a file and a heading that are there; others to a host."""
     path = REPOSITORY / document
-    links = re.findall(r"\]\(([^)#]+)\)", path.read_text())
-    local = [link for link in links if "://" not in link]
-    assert [link for link in local if not (path.parent / link).exists()] == []
+    for link in links(path.read_text()):
+        place, _, anchor = link.partition("#")
+        ours = re.sub(OUR_FILES, "", place)
+        if ours == place and "://" in place:
+            assert re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?(/\S*)?", place), link
+            continue
+        target = REPOSITORY / ours if ours != place else path.parent / place if place else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{name}" for name in PAGES)])
+def test_references_are_used_and_defined(document: str) -> None:
+    text = (REPOSITORY / document).read_text()
+    defined = set(re.findall(r"^\[([^]]+)\]: ", text, re.MULTILINE))
+    assert set(re.findall(r"\]\[([^]]+)\]", text)) <= defined <= set(re.findall(r"\[([^]]+)\](?!:)", text))
+
+
+def test_links_of_the_readme_hold_wherever_it_is_shown() -> None:
+    """On the package index there is nothing beside it."""
+    assert [link for link in links(README) if "://" not in link and not link.startswith("#")] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_link_one_another_by_their_files(name: str) -> None:
+    """So that it holds on GitHub and on the site, and what lies outside of docs is linked in full."""
+    relative = [link for link in links(PAGES[name]) if "://" not in link]
+    assert [link for link in relative if "/" in link] == []
+    assert [link for link in links(PAGES[name]) if re.match(OUR_FILES + "docs/", link)] == []
+
+
+def test_lines_of_the_readme_are_short() -> None:
+    """But for tables, code and links."""
+    text = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > 120 and line[0] not in "|["] == []
+
+
+def test_figures_of_the_readme_are_those_of_the_benchmark() -> None:
+    rows = json.loads((REPOSITORY / "docs" / "benchmark.json").read_text())["rows"]
+    cpu = {row["tracker"]: row["tracker_us"] for row in rows if row["load"] == "mixed"}
+    (ours, theirs) = re.findall(
+        r"([\d.]+) µs of CPU a request in the mixed\s+load, where opentracker took ([\d.]+)", README
+    )[0]
+    assert (ours, theirs) == (f"{cpu['memory']:.1f}", f"{cpu['opentracker']:.1f}")
+
+
+def test_the_benchmark_has_the_rows_of_its_json() -> None:
+    rows = json.loads((REPOSITORY / "docs" / "benchmark.json").read_text())["rows"]
+    assert table([Row(**row) for row in rows]) in PAGES["benchmark.md"]
 
 
 def test_the_changelog_tells_of_this_version() -> None:
@@ -135,7 +202,7 @@ def test_the_architecture_names_every_module() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text()
     package = REPOSITORY / "udptracker"
     modules = {path.stem for path in [*package.glob("*.py"), *package.glob("storage/**/*.py")]}
-    rooms = {name for row in table(text, "Room") for name in re.findall(r"[a-z_]+", " ".join(row))}
+    rooms = {name for row in rows_of(text, "Room") for name in re.findall(r"[a-z_]+", " ".join(row))}
     assert modules - {"__init__", "__main__"} <= rooms
 
 
@@ -147,11 +214,11 @@ def test_the_unit_starts_the_command_that_setup_installs() -> None:
     command, *arguments = start.split()
     assert command == f"/opt/udptracker/bin/{script}"
     assert arguments[:2] == ["serve", "--config"]
-    assert "sudo python3 -m venv /opt/udptracker" in README
+    assert "sudo python3 -m venv /opt/udptracker" in DEPLOYMENT
 
 
-def test_the_unit_loads_the_file_that_the_readme_installs() -> None:
-    (installed,) = re.findall(r"install -Dm600 configs/minimal.yaml (\S+)", README)
+def test_the_unit_loads_the_file_that_is_installed() -> None:
+    (installed,) = re.findall(r"install -Dm600 configs/minimal.yaml (\S+)", DEPLOYMENT)
     assert f"LoadCredential={Path(installed).name}:{installed}" in UNIT
     name = Path(installed).name
     assert f"${{CREDENTIALS_DIRECTORY}}/{name} ${{RUNTIME_DIRECTORY}}/{name}" in UNIT

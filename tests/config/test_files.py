@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.config.support import settings
+from udptracker.cli import main
 from udptracker.config import (
     Loaded,
     MemorySettings,
@@ -38,12 +40,17 @@ def test_the_full_redis_file_is_the_defaults_and_holds_every_key() -> None:
     assert set(body_of("full-redis.yaml")["storage"]["config"]) == set(RedisSettings.model_fields)
 
 
-def test_the_minimal_file_loads_and_warns_of_nothing() -> None:
-    assert load(CONFIGS / "minimal.yaml").warnings == ()
+@pytest.mark.parametrize("name", ["minimal.yaml", "redis.yaml"])
+def test_the_files_to_begin_with_load_and_warn_of_nothing(name: str) -> None:
+    assert load(CONFIGS / name).warnings == ()
 
 
-def test_the_redis_file_is_chihayas_example() -> None:
-    assert yaml.safe_load((CONFIGS / "redis.yaml").read_text()) == {
+def test_one_of_them_is_for_redis() -> None:
+    assert load(CONFIGS / "redis.yaml").settings.storage.describe() == "Redis at 127.0.0.1:6379, database 0"
+
+
+def test_chihayas_example_is_that() -> None:
+    assert yaml.safe_load((CONFIGS / "chihaya.yaml").read_text()) == {
         "chihaya": {
             "storage": {
                 "name": "redis",
@@ -59,7 +66,16 @@ def test_the_redis_file_is_chihayas_example() -> None:
             }
         }
     }
-    assert load(CONFIGS / "redis.yaml").settings.storage.describe() == "Redis at 127.0.0.1:6379, database 0"
+    assert load(CONFIGS / "chihaya.yaml").settings.storage.describe() == "Redis at 127.0.0.1:6379, database 0"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_check_accepts_each_of_them(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(path)])
+    assert ended.value.code == 0
+    warned = "warning" in capsys.readouterr().err
+    assert warned == (path.name == "chihaya.yaml")  # of its peer_lifetime, until its announce_interval is uncommented
 
 
 def test_prometheus_scrapes_the_default_address() -> None:

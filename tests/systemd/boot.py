@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def machine(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """One with the README's units, started."""
+    """One with the units of docs/deployment.md, started."""
     with Machine(folder, tmp_path_factory.mktemp("console") / "log") as booted:
         booted.write(CONFIG, BASE)
         booted.systemctl("enable", "--now", "udptracker.socket", "udptracker")

@@ -34,7 +34,7 @@ def why_not() -> str:
 
 
 def build(folder: Path) -> None:
-    """Debian with the tracker as the README installs it, in this folder; what is there of it is used again."""
+    """Debian with the tracker as docs/deployment.md installs it, in this folder; what is there of it is used again."""
     if not (folder / "etc/debian_version").exists():
         _run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", RELEASE, str(folder), _MIRROR])
     source = folder / "usr/src/udptracker"
@@ -56,8 +56,8 @@ def build(folder: Path) -> None:
 
 
 def _install_lines() -> list[str]:
-    """The lines of the README that put files in their places."""
-    section = (REPOSITORY / "README.md").read_text().partition("## Under systemd")[2].partition("\n## ")[0]
+    """The lines of docs/deployment.md that put files in their places."""
+    section = (REPOSITORY / "docs" / "deployment.md").read_text().partition("## Under systemd")[2].partition("\n## ")[0]
     return [line.removeprefix("sudo ") for line in section.splitlines() if line.startswith("sudo install")]
 
 

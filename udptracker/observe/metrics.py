@@ -1,6 +1,6 @@
 """Counters as Prometheus text: pure, from snapshots of one process or of several.
 
-Every family is a row of one table, from which the exposition and the table in the README are both made.
+Every family is a row of one table, from which the exposition and the table in docs/watching.md are both made.
 Values are summed over the workers as `sums` has it.
 """
 
@@ -65,7 +65,7 @@ def metric_rows() -> list[tuple[str, str, str]]:
 
 
 def metrics_table() -> str:
-    """The same as a Markdown table, labels with the names, for the README."""
+    """The same as a Markdown table, labels with the names, for docs/watching.md."""
     lines = ["| Metric | Type | Meaning |", "|---|---|---|"]
     for family in _FAMILIES:
         labels = f"{{{', '.join(family.labels)}}}" if family.labels else ""

@@ -1,4 +1,4 @@
-"""What servers permit: the user of the README may do everything; what others may not do is said, or done without."""
+"""What servers permit: the user of docs/redis.md may do everything; what others may not do is said, or done without."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from udptracker.storage.base import PeerStore
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.replayable import Entry, Pool
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
-(_LINE,) = re.findall(r"^ACL SETUSER udptracker .*", README, re.MULTILINE)
+_PAGE = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+(_LINE,) = re.findall(r"^ACL SETUSER udptracker .*", _PAGE, re.MULTILINE)
 
 
 def _let_in(server: StoreServer, line: str) -> str:
@@ -45,13 +45,13 @@ def _denials(server: StoreServer) -> list[str]:
 
 @pytest.fixture(scope="module", params=[servers.valkey, servers.redis6], ids=["valkey", "redis6"])
 def guarded(request: pytest.FixtureRequest) -> Iterator[StoreServer]:
-    """A server that lets in the user of the README."""
+    """A server that lets in the user of docs/redis.md."""
     with StoreServer(request.param()) as server:
         server.start()
         yield server
 
 
-class TestTheUserOfTheReadme(StoreContract):
+class TestTheDocumentedUser(StoreContract):
     """The contract, and all that is done besides, without one refusal."""
 
     @pytest.fixture
@@ -71,7 +71,7 @@ class TestTheUserOfTheReadme(StoreContract):
         await ask(store, announce(1, SEEDER, STARTED))
 
 
-async def test_the_user_of_the_readme_may_do_everything_on_a_cluster(clock: Clock) -> None:
+async def test_the_documented_user_may_do_everything_on_a_cluster(clock: Clock) -> None:
     with ExitStack() as stack:
 
         def start(arguments: tuple[str, ...]) -> StoreServer:
