@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from udptracker.config.settings import SECRETS, Part
+from udptracker.config.settings import SECRETS
+from udptracker.config.values import Part
 from udptracker.core.text import printable
 
 HIDDEN: Final = "(hidden)"
-_SECRET_KEYS: Final = tuple(path.rpartition(".")[2] for path in SECRETS)
+_SECRET_KEYS: Final = tuple(path.removeprefix("udp.").removeprefix("storage.config.") for path in SECRETS)
+"""Parts of the paths of what is secret, wherever it may have been put by mistake."""
 _EXPECTED: Final = {
     "bool_type": "true or false",
     "model_type": "a mapping",

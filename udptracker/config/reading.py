@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from udptracker.config.environment import FromEnvironment
 from udptracker.config.faults import ConfigError, Fault, faults_of, nearest, shown
-from udptracker.config.settings import STORES, Part, Settings
+from udptracker.config.settings import STORES, Settings
+from udptracker.config.values import Part
 from udptracker.config.yaml import FILE, MOST_BYTES, read_yaml
 
 CHIHAYA: Final = "chihaya"

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from udptracker.config.settings import Settings
 from udptracker.core.text import printable
-from udptracker.redis.url import MASK
+from udptracker.redis.url import MASK, redacted
 
 _NO_FOLDS = 10**6
 
@@ -25,6 +25,8 @@ def dump(settings: Settings, origins: Mapping[str, str] | None = None) -> str:
     """
     tree = _written(settings)
     tree["udp"]["private_key"] = [MASK] * len(settings.udp.private_key)
+    tree["access"]["shared"] = redacted(settings.access.shared.get_secret_value())
+    tree["access"]["passkeys"]["allow"] = [MASK] * len(settings.access.passkeys.allow)
     config = settings.storage.config
     for key, shown in config.secrets.items():
         tree["storage"]["config"][key] = shown(getattr(config, key).get_secret_value())

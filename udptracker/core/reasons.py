@@ -16,8 +16,21 @@ MALFORMED_EVENT: Final = "malformed event ID"
 UNKNOWN_ACTION: Final = "unknown action ID"
 INVALID_PORT: Final = "invalid port"
 INTERNAL_ERROR: Final = "internal error"
+UNAPPROVED_TORRENT: Final = "unapproved torrent"
+UNAPPROVED_CLIENT: Final = "unapproved client"
+UNAPPROVED_PASSKEY: Final = "unapproved passkey"
 
-REFUSALS: Final = (BAD_CONNECTION_ID, MALFORMED, MALFORMED_EVENT, UNKNOWN_ACTION, INVALID_PORT, INTERNAL_ERROR)
+REFUSALS: Final = (
+    BAD_CONNECTION_ID,
+    MALFORMED,
+    MALFORMED_EVENT,
+    UNKNOWN_ACTION,
+    INVALID_PORT,
+    INTERNAL_ERROR,
+    UNAPPROVED_TORRENT,
+    UNAPPROVED_CLIENT,
+    UNAPPROVED_PASSKEY,
+)
 """Reasons of error responses: `Counters.refused`."""
 
 SHORT_PACKET: Final = "short packet"
@@ -28,6 +41,7 @@ REPLY_WOULD_BLOCK: Final = "reply would block"
 SOCKET_ERROR: Final = "socket error"
 UNANSWERABLE: Final = "source port 0"
 UNFORESEEN: Final = "unforeseen error"
+DENIED_NETWORK: Final = "denied network"
 
 DROPS: Final = (
     SHORT_PACKET,
@@ -39,6 +53,7 @@ DROPS: Final = (
     SOCKET_ERROR,
     UNANSWERABLE,
     UNFORESEEN,
+    DENIED_NETWORK,
 )
 """Reasons of silence: `Counters.dropped`. With `BAD_CONNECTION_ID`, the address was told so shortly before, or a
 refusal would be longer than the request."""

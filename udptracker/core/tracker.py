@@ -94,10 +94,11 @@ class Question:
 
     What rules have decided about it (see `access`): `refusal` is why it is refused, in words for its sender, empty
     unless it is, counted as `refused_as`; `interval` is what an announce is answered with, in seconds, 0 for what the
-    policy says; `hidden` are the places of swarms in a scrape whose counts are answered as zeros.
+    policy says; `hidden` are the places of swarms in a scrape whose counts are answered as zeros; `user` is whose
+    announce it is, by its passkey, empty if that is not known.
     """
 
-    __slots__ = ("data", "handle", "hidden", "interval", "operation", "refusal", "refused_as", "source")
+    __slots__ = ("data", "handle", "hidden", "interval", "operation", "refusal", "refused_as", "source", "user")
 
     def __init__(self, operation: Operation, data: bytes, source: bytes, handle: object) -> None:
         self.operation: Operation = operation
@@ -108,6 +109,7 @@ class Question:
         self.refused_as = ""
         self.interval = 0
         self.hidden: list[int] | None = None
+        self.user = ""
 
     def refuse(self, reason: str, counted_as: str = "") -> None:
         """Have it refused with these words, counted by them or by another name from `Counters.refused`."""

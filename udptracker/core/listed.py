@@ -1,0 +1,113 @@
+"""What the lists of the access control have entries of, and how an entry is written: by people, and packed.
+
+torrents   an info hash, 20 bytes
+clients    how a peer id begins, 1 to 20 bytes; what is no visible character of ASCII is written %00, and % is %25
+networks   a CIDR network of either family: the bits of its prefix as one byte, then its address
+passkeys   8 to 128 letters, digits and -._~, packed as the SHA-256 of that
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from udptracker.core.info_hash import INFO_HASH_HELP, parse_info_hash
+from udptracker.core.wire import PEER_ID_BYTES
+
+TORRENTS: Final = "torrents"
+CLIENTS: Final = "clients"
+NETWORKS: Final = "networks"
+PASSKEYS: Final = "passkeys"
+LISTS: Final = (TORRENTS, CLIENTS, NETWORKS, PASSKEYS)
+
+_CLIENT_HELP: Final = "how a peer id begins, 1 to 20 bytes such as -qB45"
+_NETWORK_HELP: Final = "a network such as 192.0.2.0/24 or 2001:db8::/32"
+_PASSKEY_HELP: Final = "a passkey of 8 to 128 letters, digits and -._~, or sha256: and the 64 digits of its hash"
+_VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
+_PASSKEY: Final = re.compile(r"[A-Za-z0-9._~-]{8,128}")
+_HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+
+
+def parse_client(text: str) -> bytes:
+    """How a peer id begins, packed.
+
+    Raises:
+        ValueError: it is nothing of the kind.
+    """
+    found = unquote_to_bytes(text)
+    if text.isascii() and text.isprintable() and " " not in text and 1 <= len(found) <= PEER_ID_BYTES:
+        return found
+    raise ValueError(f"expected {_CLIENT_HELP}")
+
+
+def parse_network(text: str) -> bytes:
+    """A network, packed; one of IPv4-mapped addresses is the IPv4 network that it is. An address is a network of one.
+
+    Raises:
+        ValueError: it is none, or has bits set behind its prefix.
+    """
+    try:
+        network = ip_network(text)
+    except ValueError:
+        raise ValueError(f"expected {_NETWORK_HELP}, without a bit behind its prefix") from None
+    if isinstance(network, IPv6Network):
+        mapped = IPv6Address(network.network_address).ipv4_mapped
+        if mapped is not None and network.prefixlen >= 96:
+            return bytes((network.prefixlen - 96,)) + mapped.packed
+    return bytes((network.prefixlen,)) + network.network_address.packed
+
+
+def parse_passkey(text: str) -> bytes:
+    """The SHA-256 of a passkey that is given as it is, or as that.
+
+    Raises:
+        ValueError: it is neither; the text is not repeated.
+    """
+    if hashed := _HASHED.fullmatch(text):
+        return bytes.fromhex(hashed[1])
+    if _PASSKEY.fullmatch(text):
+        return hash_passkey(text.encode())
+    raise ValueError(f"expected {_PASSKEY_HELP}")
+
+
+def hash_passkey(passkey: bytes) -> bytes:
+    """What a passkey is known by."""
+    return sha256(passkey).digest()
+
+
+def unmapped(source: bytes) -> bytes:
+    """A packed address; an IPv4-mapped one as the IPv4 address it is."""
+    return source[12:] if len(source) == 16 and source.startswith(_MAPPED) else source
+
+
+PARSE: Final[Mapping[str, Callable[[str], bytes]]] = {
+    TORRENTS: parse_info_hash,
+    CLIENTS: parse_client,
+    NETWORKS: parse_network,
+    PASSKEYS: parse_passkey,
+}
+"""What reads an entry of each list: packed, or a ValueError with what is expected."""
+
+EXPECTED: Final[Mapping[str, str]] = {
+    TORRENTS: INFO_HASH_HELP,
+    CLIENTS: _CLIENT_HELP,
+    NETWORKS: _NETWORK_HELP,
+    PASSKEYS: _PASSKEY_HELP,
+}
+"""What is expected of an entry of each list, in words."""
+
+
+def show(which: str, entry: bytes) -> str:
+    """A packed entry as it is written; a passkey by its hash."""
+    if which == TORRENTS:
+        return entry.hex()
+    if which == CLIENTS:
+        return quote_from_bytes(entry, safe=_VISIBLE)
+    if which == NETWORKS:
+        return f"{ip_address(entry[1:])}/{entry[0]}"
+    return f"sha256:{entry.hex()}"
