@@ -110,13 +110,22 @@ def test_workers_are_summed_and_told_apart() -> None:
     scene.workers["1"].store_up = 0
     scene.workers["1"].gauges["cpu_seconds"] = lambda: 5
     scene.workers["1"].gauges["resident_bytes"] = lambda: 2**20
+    scene.workers["1"].gauges["tasks"] = lambda: 9
     scene.now += 10
     scene.verdict = (False, "worker 1: the store does not answer: LOADING")
     stats = scene.stats()
     assert stats["recent"]["requests"]["announce"] == 4.0
     assert stats["workers"] == [
-        {"name": "0", "requests": 1.0, "cpu": 0.0, "resident_bytes": 0, "queue_depth": 0, "store_up": True},
-        {"name": "1", "requests": 3.0, "cpu": 0.5, "resident_bytes": 2**20, "queue_depth": 4, "store_up": False},
+        {"name": "0", "requests": 1.0, "cpu": 0.0, "resident_bytes": 0, "tasks": 0, "queue_depth": 0, "store_up": True},
+        {
+            "name": "1",
+            "requests": 3.0,
+            "cpu": 0.5,
+            "resident_bytes": 2**20,
+            "tasks": 9,
+            "queue_depth": 4,
+            "store_up": False,
+        },
     ]
     assert stats["store"]["up"] is False
     assert stats["store"]["word"] == "worker 1: the store does not answer: LOADING"

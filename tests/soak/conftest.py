@@ -28,10 +28,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not outcomes:
         return
     terminalreporter.section("soak")
-    terminalreporter.line("| store | seconds | requests/s | lost | | MiB | files | threads | p99 |")
-    terminalreporter.line("| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
+    terminalreporter.line("| store | seconds | requests/s | lost | | MiB | files | threads | tasks | p99 |")
+    terminalreporter.line("| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
     for outcome in outcomes:
         load = f"{outcome.store} | {outcome.seconds:.0f} | {outcome.rate:,.0f} | {outcome.lost:,}"
         for name, state in (("at the mark", outcome.mark), ("at the end", outcome.end)):
-            held = f"{state.resident / 2**20:.1f} | {state.files:.0f} | {state.threads:.0f}"
+            held = f"{state.resident / 2**20:.1f} | {state.files:.0f} | {state.threads:.0f} | {state.tasks:.0f}"
             terminalreporter.line(f"| {load} | {name} | {held} | {state.p99 * 1000:.1f} ms |")

@@ -31,9 +31,9 @@ REFUSED: Final = 3
 """Places in ANSWER_NAMES."""
 
 
-_GAUGES: Final = ("queue_depth", "cpu_seconds", "resident_bytes")
+_GAUGES: Final = ("queue_depth", "cpu_seconds", "resident_bytes", "tasks")
 """The gauges of `Counters`, 0 until somebody has them: requests that wait for the store, CPU seconds the process has
-used, and bytes of memory that it has in use."""
+used, bytes of memory that it has in use, and tasks on its event loop."""
 
 
 class Histogram:

@@ -48,8 +48,7 @@ def exposition(
         also: families that are exported besides ours.
         reloads: of the configuration, by what they came to.
 
-    Where its help says so, a family by worker has samples only if there are several. `process_*` are of the process
-    that renders.
+    `process_*` are of the process that renders.
     """
     registry = CollectorRegistry()
     scrape = Scrape(snapshots, merged(snapshots.values()), kernel_drops, reloads or {})
@@ -85,11 +84,6 @@ def _total(field: str) -> Reader:
     return lambda scrape: [
         ((f"ipv{family}",), (totals[place],)) for family, totals in sorted(scrape.sums["totals"].items())
     ]
-
-
-def _by_each_of_several(read: Callable[[Snapshot], float]) -> Reader:
-    every = by_worker(read)
-    return lambda scrape: every(scrape) if len(scrape.workers) > 1 else ()
 
 
 def _requests(scrape: Scrape) -> Samples:
@@ -233,22 +227,22 @@ _FAMILIES: Final = (
     _family(
         "counter",
         "worker_requests_total",
-        "Well-formed requests, by worker; only with several.",
-        _by_each_of_several(lambda snapshot: sum(snapshot["requests"])),
+        "Well-formed requests, by worker.",
+        by_worker(lambda snapshot: sum(snapshot["requests"])),
         "worker",
     ),
     _family(
         "gauge",
         "worker_queue_depth",
-        "Requests that wait for the store, or on memory for another worker, by worker; only with several.",
-        _by_each_of_several(lambda snapshot: snapshot["queue_depth"]),
+        "Requests that wait for the store, or on memory for another worker, by worker.",
+        by_worker(lambda snapshot: snapshot["queue_depth"]),
         "worker",
     ),
     _family(
         "gauge",
         "worker_store_up",
-        "1 if the store answers the worker, else 0; only with several.",
-        _by_each_of_several(lambda snapshot: snapshot["store_up"]),
+        "1 if the store answers the worker, else 0.",
+        by_worker(lambda snapshot: snapshot["store_up"]),
         "worker",
     ),
     _family(
@@ -264,6 +258,9 @@ _FAMILIES: Final = (
         "Memory in use, by worker.",
         by_worker(lambda snapshot: snapshot["resident_bytes"]),
         "worker",
+    ),
+    _family(
+        "gauge", "worker_tasks", "Tasks on the event loop, by worker.", by_worker(lambda it: it["tasks"]), "worker"
     ),
     _family(
         "gauge",

@@ -238,6 +238,7 @@ def _worker(name: str, then: _Sample, now: _Sample) -> dict[str, Any]:
         "requests": _rate(then, now, sum(before["requests"]), sum(snapshot["requests"])),
         "cpu": _rate(then, now, before["cpu_seconds"], snapshot["cpu_seconds"]),
         "resident_bytes": snapshot["resident_bytes"],
+        "tasks": snapshot["tasks"],
         "queue_depth": snapshot["queue_depth"],
         "store_up": bool(snapshot["store_up"]),
     }

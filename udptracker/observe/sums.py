@@ -18,7 +18,7 @@ Snapshot = Mapping[str, Any]
 
 _NOT_ADDED: Final = {"has_share", "store_up", "totals", "reaper_last_success", "reaper_seconds"}
 _NONE: Final = Totals(0, 0, 0)
-_OF_THE_LIVING: Final = ("queue_depth", "buffered", "resident_bytes")
+_OF_THE_LIVING: Final = ("queue_depth", "buffered", "resident_bytes", "tasks")
 
 
 def merged(snapshots: Collection[Snapshot]) -> dict[str, Any]:

@@ -117,6 +117,7 @@ class Node:
             async with asyncio.timeout(FIRST_SECONDS):
                 await self._refresh_keys()
         loop = asyncio.get_running_loop()
+        self.counters.gauges["tasks"] = lambda: len(asyncio.all_tasks(loop))
         # A full collection walks every swarm and would hold requests up for a tenth of a second. Peers are in no
         # reference cycle, so only what is young is looked through, when there is enough of it.
         gc.freeze()
