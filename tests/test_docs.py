@@ -221,5 +221,5 @@ def test_the_unit_loads_the_file_that_is_installed() -> None:
     (installed,) = re.findall(r"install -Dm600 configs/minimal.yaml (\S+)", DEPLOYMENT)
     assert f"LoadCredential={Path(installed).name}:{installed}" in UNIT
     name = Path(installed).name
-    assert f"${{CREDENTIALS_DIRECTORY}}/{name} ${{RUNTIME_DIRECTORY}}/{name}" in UNIT
-    assert f"--config ${{RUNTIME_DIRECTORY}}/{name}" in UNIT
+    assert "install -m 0400 -t %t/udptracker %d/*" in UNIT
+    assert f"--config %t/udptracker/{name}" in UNIT

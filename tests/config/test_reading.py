@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.config.support import KEYS, fault, text_fault, tree
+from tests.config.support import KEYS, fault, faults, text_fault, tree
 from udptracker.config import (
     ConfigError,
     Fault,
@@ -71,6 +71,58 @@ def test_a_variable_that_is_not_set_is_one_fault() -> None:
     assert fault({"udp": {"addr": ["${WHERE}"]}}) == Fault(
         "udptracker.udp.addr.0", "${WHERE}", "an environment variable that is set"
     )
+
+
+def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b" k3y \r\n\n")
+    (tmp_path / "password").write_text("p%40ss")
+    broker = "redis://:${file:password}@redis:6379/0"
+    body = {
+        "udp": {"private_key": [f"${{file:{tmp_path}/key}}", "$${file:key}"]},
+        "storage": {"name": "redis", "config": {"redis_broker": broker}},
+    }
+    found = tree(body, CREDENTIALS_DIRECTORY=str(tmp_path)).settings
+    assert [key.get_secret_value() for key in found.udp.private_key] == [" k3y ", "${file:key}"]
+    assert isinstance(found.storage.config, RedisSettings)
+    assert found.storage.config.redis_broker.get_secret_value() == "redis://:p%40ss@redis:6379/0"
+    shown = dump(found)
+    assert "k3y" not in shown
+    assert "p%40ss" not in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        (None, "No such file or directory"),
+        (b"s3cr3t\xff", "no text"),
+        (b"\n", "nothing in it"),
+        (b"s3cr3t" * 2**14, "more than 65536 bytes"),
+    ],
+)
+def test_a_file_without_a_secret_is_a_fault(content: bytes | None, wrong: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    body = {"udp": {"private_key": ["a", "${file:key}"]}}
+    expected = Fault("udptracker.udp.private_key.1", f"${{file:key}}: {wrong}", "a file with the secret")
+    assert fault(body, CREDENTIALS_DIRECTORY=str(tmp_path)) == expected
+    (told,) = faults({}, UDPTRACKER_UDP_PRIVATE_KEY_FILE=str(tmp_path / "key"))
+    assert told.path == "UDPTRACKER_UDP_PRIVATE_KEY_FILE"
+    assert told.found.endswith(f": {wrong}")
+
+
+def test_a_file_of_no_directory_is_a_fault() -> None:
+    told = fault({"udp": {"private_key": "${file:key}"}})
+    assert (told.path, told.found) == ("udptracker.udp.private_key", "${file:key}")
+    assert "CREDENTIALS_DIRECTORY" in told.expected
+
+
+def test_what_anybody_may_see_is_in_no_file(tmp_path: Path) -> None:
+    """It would be shown by `udptracker check`, and by a fault about it."""
+    (tmp_path / "shadow").write_text("s3cr3t")
+    for body in ({"log_level": f"${{file:{tmp_path}/shadow}}"}, {"udp": {"addr": [f"${{file:{tmp_path}/shadow}}"]}}):
+        told = fault(body)
+        assert told.found == "${file:...}"
+        assert "s3cr3t" not in str(told)
 
 
 def test_chihayas_example_works_and_says_what_is_not_served() -> None:

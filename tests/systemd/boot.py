@@ -86,6 +86,29 @@ def test_reload_takes_a_new_interval_and_refuses_a_bad_file(machine: Machine) ->
     assert main_pid(machine) == pid
 
 
+def test_a_secret_in_a_credential_is_read_again_by_a_reload(machine: Machine) -> None:
+    drop_in = "/etc/systemd/system/udptracker.service.d/key.conf"
+    machine.run("mkdir", "-p", drop_in.rpartition("/")[0])
+    machine.write(drop_in, "[Service]\nLoadCredential=private_key:/etc/udptracker/private_key\n")
+    machine.write("/etc/udptracker/private_key", "one\n")
+    machine.write(CONFIG, "udptracker:\n  udp: {private_key: '${file:private_key}'}\n")
+    machine.run("chmod", "600", "/etc/udptracker/private_key", CONFIG)
+    machine.systemctl("daemon-reload")
+    machine.systemctl("restart", "udptracker")
+    settle(machine)
+    pid = main_pid(machine)
+    machine.write("/etc/udptracker/private_key", "two\n")
+    machine.systemctl("reload", "udptracker")
+    reloaded = "configuration reloaded: udp.private_key"
+    eventually(lambda: reloaded in machine.show("udptracker", "StatusText")["StatusText"], "the other key")
+    assert main_pid(machine) == pid
+    machine.run("rm", drop_in, "/etc/udptracker/private_key")
+    machine.write(CONFIG, BASE)
+    machine.systemctl("daemon-reload")
+    machine.systemctl("restart", "udptracker")
+    settle(machine)
+
+
 def under_load(machine: Machine, report: Path, do: Callable[[], None]) -> dict[str, Any]:
     """What a load of 5,000 requests a second came to, in the middle of which something is done.
 

@@ -2,10 +2,11 @@
 
 A file has one root, `udptracker:` or, so that chihaya's own file works as it is, `chihaya:`. Durations are Go's
 (`14m`, `1h30m`, `500ms`) in the file and seconds in the settings. `${NAME}` in a string takes an environment
-variable, `$${` stands for `${`.
+variable, `${file:PATH}` in a secret what is in a file, `$${` stands for `${`.
 
-`settings` is what the rest of the program sees. `reading` makes it of a file (`yaml`), of the `environment` above it,
-and of `flags` above that. `faults` words what is wrong, `writing` shows what it comes to, without its secrets.
+`settings` is what the rest of the program sees. `reading` makes it of a file (`yaml`), of the `files` it names, of the
+`environment` above it, and of `flags` above that. `faults` words what is wrong, `writing` shows what it comes to,
+without its secrets.
 """
 
 from udptracker.config.faults import ConfigError, Fault

@@ -15,12 +15,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from udptracker.config.faults import Fault, nearest_of
+from udptracker.config.files import value_in
 from udptracker.config.settings import SECRETS, STORES, Settings
 
 PREFIX: Final = "UDPTRACKER_"
 
 _STORAGE: Final = "storage.config."
-_MOST_BYTES: Final = 2**16
 _TRUTHS: Final = {"true": True, "false": False}
 
 
@@ -86,11 +86,9 @@ class FromEnvironment:
 
     def _take_file(self, path: str, source: str, file: Path) -> None:
         try:
-            with file.open("rb") as opened:
-                text = opened.read(_MOST_BYTES).decode().strip()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no text"
-            self.faults.append(Fault(source, f"{str(file)!r}: {reason}", "the name of a file with the secret"))
+            text = value_in(file).strip()
+        except ValueError as error:
+            self.faults.append(Fault(source, f"{str(file)!r}: {error}", "the name of a file with the secret"))
         else:
             self._take(path, source, _read(text, ()))
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from udptracker.config.environment import FromEnvironment
 from udptracker.config.faults import ConfigError, Fault, faults_of, nearest, shown
-from udptracker.config.settings import STORES, Settings
+from udptracker.config.files import value_in
+from udptracker.config.settings import SECRETS, STORES, Settings
 from udptracker.config.values import Part
 from udptracker.config.yaml import FILE, MOST_BYTES, read_yaml
 
@@ -21,6 +22,7 @@ CHIHAYA: Final = "chihaya"
 ROOTS: Final = ("udptracker", CHIHAYA)
 """Names of the root key: ours and, for a file written for it, chihaya's."""
 
+_CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 _PLACEHOLDER_KEY: Final = "paste a random string here that will be used to hmac connection IDs"
 _RESTRICTING_HOOKS: Final = ("jwt", "client approval", "torrent approval")
 _LIBTORRENT_EARLIEST: Final = 300.0
@@ -75,7 +77,7 @@ def from_tree(
 
     Args:
         root: the root key, for the paths of faults and warnings.
-        environment: for `${NAME}`, and for keys that it overrides (see `environment`).
+        environment: for `${NAME}`, credentials (`${file:NAME}`), and keys that it overrides (see `environment`).
         overrides: values that stand in place of all others, by their dotted path below the root.
 
     Raises:
@@ -122,7 +124,7 @@ def _store_name(tree: Mapping[str, Any]) -> Any:
 
 
 def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: list[Fault], used: set[str]) -> Any:
-    """A copy with each `${NAME}` in a string replaced; the names are added to `used`."""
+    """A copy with each `${NAME}` and `${file:PATH}` in a string replaced; the names are added to `used`."""
     if isinstance(value, dict):
         return {key: _substituted(item, f"{path}.{key}", environment, faults, used) for key, item in value.items()}
     if isinstance(value, list):
@@ -133,12 +135,32 @@ def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: 
     def variable(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
+        if match[2] is not None:
+            return _from_file(match[2], path, environment, faults)
         used.add(match[1])
         if match[1] not in environment:
             faults.append(Fault(path, f"${{{match[1]}}}", "an environment variable that is set"))
         return environment.get(match[1], "")
 
-    return re.sub(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}", variable, value)
+    return re.sub(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)|file:([^}]*))\}", variable, value)
+
+
+def _from_file(name: str, path: str, environment: Mapping[str, str], faults: list[Fault]) -> str:
+    """What is in a file: one of an absolute name, or a credential (systemd.exec(5), CREDENTIALS_DIRECTORY)."""
+    _, _, key = path.partition(".")
+    if not any(key == secret or key.startswith(f"{secret}.") for secret in SECRETS):
+        # Whatever stands there would be shown, by a fault as well as by `udptracker check`.
+        faults.append(Fault(path, "${file:...}", f"a value; only a secret may be in a file: {', '.join(SECRETS)}"))
+        return ""
+    credentials = environment.get(_CREDENTIALS, "")
+    if not (Path(name).is_absolute() or credentials):
+        faults.append(Fault(path, f"${{file:{name}}}", f"an absolute name, or {_CREDENTIALS} to be set"))
+        return ""
+    try:
+        return value_in(Path(credentials, name))
+    except ValueError as error:
+        faults.append(Fault(path, f"${{file:{name}}}: {error}", "a file with the secret"))
+        return ""
 
 
 def _override(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
