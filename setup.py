@@ -24,6 +24,7 @@ from setuptools.command.build_py import build_py
 HOT_PATH = (
     "access/guard",
     "core/connection_id",
+    "core/networks",
     "core/recent",
     "core/swarm",
     "core/tracker",

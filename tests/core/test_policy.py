@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udptracker.core import wire
+from udptracker.core.networks import Networks
 from udptracker.core.policy import Policy, announced_address, interval, num_want_limit
 from udptracker.core.swarm import FAMILIES, IPV4, IPV6
 from udptracker.core.wire import COMPACT_BYTES
@@ -88,6 +89,22 @@ class TestAnnouncedAddress:
             "febf:ffff::1",
             "ff02::1",
             "ff0e::c",
+            "0:0:0:0:1::",
+            "1::",
+            "ff::1",
+            "::ffff:0:198.51.100.7",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::255.255.255.255",
+            "64:ff9b:1::198.51.100.7",
+            "2002:7f00:1::1",
+            "2002:e000:1::1",
+            "2002:a9fe:1::1",
+            "2002::1",
+            "2001:0:c633:6407::80ff:fffe",
+            "2001:0:c633:6407::1fff:fffe",
+            "2001:0:c633:6407::",
+            "2001:db8::5efe:127.0.0.1",
+            "2001:db8::200:5efe:224.0.0.1",
         ],
     )
     def test_what_is_no_address_of_one_host_for_all_is_not_believed(self, field: str) -> None:
@@ -105,9 +122,13 @@ class TestAnnouncedAddress:
             "169.255.0.1",
             "223.255.255.255",
             "10.0.0.1",
-            "0:0:0:0:1::",
-            "1::",
-            "64:ff9b::1",
+            "100::1",
+            "64:ff9b::198.51.100.7",
+            "2002:c633:6407::1",
+            "2001:0:c633:6407::39cc:9bf8",
+            "2001:1::80ff:fffe",
+            "2001:db8::5efe:198.51.100.7",
+            "2001:db8::100:5efe:127.0.0.1",
             "fd00::1",
             "fec0::1",
             "feff::1",
@@ -123,6 +144,27 @@ class TestAnnouncedAddress:
         believed = announced_address(V4 if address.version == 4 else V6, address.packed) == address.packed
         if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
             assert not believed
+
+    @pytest.mark.parametrize(
+        ("source", "believed"),
+        [
+            ("10.255.0.1", True),
+            ("11.0.0.1", False),
+            ("192.0.2.7", True),
+            ("192.0.2.8", False),
+            ("fd00::1", True),
+            ("fe00::1", False),
+        ],
+    )
+    def test_it_can_be_for_senders_of_given_networks(self, source: str, believed: bool) -> None:
+        networks = Networks(["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"])
+        packed = ip_address(source).packed
+        field = OTHER_V4 if len(packed) == 4 else OTHER_V6
+        assert announced_address(packed, field, networks) == (field if believed else packed)
+
+    def test_and_of_a_family_without_any_for_nobody(self) -> None:
+        assert announced_address(V6, OTHER_V6, Networks(["0.0.0.0/0"])) == V6
+        assert announced_address(V4, OTHER_V4, Networks(["::/0"])) == V4
 
     def test_an_ipv4_mapped_field_is_of_the_other_family(self) -> None:
         assert announced_address(V6, ip_address("::ffff:198.51.100.7").packed) == V6

@@ -18,6 +18,7 @@ from udptracker.core.swarm import (
     pack_peer_v4,
     pack_peer_v6,
     without_endpoint,
+    without_unreachable,
 )
 from udptracker.core.wire import COMPACT_BYTES
 
@@ -54,6 +55,17 @@ def test_an_endpoint_is_taken_out_of_joined_ones_only_where_it_is_one(family: in
     leaving = data.draw(endpoint)
     kept = [each for each in endpoints if each != leaving]
     assert without_endpoint(b"".join(endpoints), leaving, family) == b"".join(kept)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@given(st.data())
+def test_those_that_say_port_1_are_taken_out_of_joined_endpoints(family: int, data: st.DataObject) -> None:
+    width = COMPACT_BYTES[family]
+    few_bytes = st.sampled_from([b"\0", b"\1"])  # so that the same bytes also lie elsewhere in and across endpoints
+    endpoint = st.lists(few_bytes, min_size=width, max_size=width).map(b"".join)
+    endpoints = data.draw(st.lists(endpoint, max_size=8))
+    kept = [each for each in endpoints if int.from_bytes(each[-2:], "big") != 1]
+    assert without_unreachable(b"".join(endpoints), family) == b"".join(kept)
 
 
 def test_roles_are_two() -> None:

@@ -312,6 +312,13 @@ class TestWhatTheStoreIsAsked:
     def test_even_then_not_zeros_or_the_other_family(self, host: str, field: bytes) -> None:
         assert Core(Policy(allow_ip_spoofing=True)).asked(host, ip=field).peer[22:] == packed(host)
 
+    def test_nor_of_a_sender_that_may_not(self) -> None:
+        policy = Policy(allow_ip_spoofing=True, ip_spoofing_networks=("192.0.2.0/24",))
+        field = packed("198.51.100.7")
+        assert Core(policy).asked("192.0.2.200", ip=field).peer[22:] == field
+        assert Core(policy).asked("192.0.3.1", ip=field).peer[22:] == packed("192.0.3.1")
+        assert Core(policy).asked(V6, ip=packed("2001:db8::7")).peer[22:] == packed(V6)
+
     def test_a_mapped_source_may_name_an_ipv4_address(self) -> None:
         operation = Core(Policy(allow_ip_spoofing=True)).asked(MAPPED, ip=packed("198.51.100.7"))
         assert (operation.family, operation.peer[22:]) == (4, packed("198.51.100.7"))
@@ -328,7 +335,7 @@ class TestWhatTheStoreIsAsked:
 class TestAnswers:
     @sources
     def test_bytes_of_an_announce_response(self, core: Core, host: str) -> None:
-        peers = b"".join(packed(host) + pack(">H", port) for port in (1, 2))
+        peers = b"".join(packed(host) + pack(">H", port) for port in (2, 3))
         pending = core.proven(Action.ANNOUNCE, ANNOUNCE_BODY, host)
         assert isinstance(pending, Question)
         reply = core.respond(pending, AnnounceResult(3, 5, peers))
@@ -354,8 +361,27 @@ class TestAnswers:
         assert (answer.leechers, answer.peers) == (1, b"")
 
     def test_a_seeder_among_seeders_gets_nobody(self, core: Core) -> None:
-        core.announce(left=0, port=1)
-        assert core.announce(left=0, port=2).peers == b""
+        core.announce(left=0, port=2)
+        assert core.announce(left=0, port=3).peers == b""
+
+    @sources
+    def test_who_says_port_1_counts_and_is_given_to_nobody(self, core: Core, host: str) -> None:
+        first = core.announce(host, port=1, left=0)
+        assert (first.seeders, first.leechers, first.peers) == (1, 0, b""), "not even to itself"
+        second = core.announce(host, port=257)
+        assert (second.seeders, second.leechers, second.peers) == (1, 1, b"")
+        third = core.announce(host, port=256)
+        assert (third.seeders, third.leechers, third.peers) == (1, 2, packed(host) + pack(">H", 257))
+
+    @sources
+    def test_nor_are_those_that_others_have_put_into_the_store(self, core: Core, host: str) -> None:
+        pending = core.proven(Action.ANNOUNCE, ANNOUNCE_BODY, host)
+        assert isinstance(pending, Question)
+        ports = (1, 2, 1, 256, 1, 257, 1)
+        peers = [packed(host) + pack(">H", port) for port in ports]
+        reply = core.respond(pending, AnnounceResult(7, 1, b"".join(peers)))
+        assert reply is not None
+        assert reply[20:] == b"".join(peers[1::2])
 
     @pytest.mark.parametrize(("host", "most"), [(V4, 242), (V6, 79)])
     def test_the_fullest_answer_fits_a_datagram(self, host: str, most: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, SecretStr
 
-from udptracker.config.access import AccessSettings
+from udptracker.config.access import AccessSettings, Networks
 from udptracker.config.values import (
     OFF,
     Addresses,
@@ -56,6 +56,7 @@ class UdpSettings(Part):
     connection_id_lifetime: Interval = 120.0
     max_clock_skew: NotNegative = 10.0
     allow_ip_spoofing: bool = False
+    ip_spoofing_networks: Networks = ()
     enable_request_timing: bool = False
     max_numwant: Annotated[int, whole(0)] = 100
     default_numwant: Annotated[int, whole(0)] = 50

@@ -25,7 +25,7 @@ PASSKEYS: Final = "passkeys"
 LISTS: Final = (TORRENTS, CLIENTS, NETWORKS, PASSKEYS)
 
 _CLIENT_HELP: Final = "how a peer id begins, 1 to 20 bytes such as -qB45"
-_NETWORK_HELP: Final = "a network such as 192.0.2.0/24 or 2001:db8::/32"
+_NETWORK_HELP: Final = "a network such as 192.0.2.0/24 or 2001:db8::/32, with no bit set behind its prefix"
 _PASSKEY_HELP: Final = "a passkey of 8 to 128 letters, digits and -._~, or sha256: and the 64 digits of its hash"
 _VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 _PASSKEY: Final = re.compile(r"[A-Za-z0-9._~-]{8,128}")
@@ -54,7 +54,7 @@ def parse_network(text: str) -> bytes:
     try:
         network = ip_network(text)
     except ValueError:
-        raise ValueError(f"expected {_NETWORK_HELP}, without a bit behind its prefix") from None
+        raise ValueError(f"expected {_NETWORK_HELP}") from None
     if isinstance(network, IPv6Network):
         mapped = IPv6Address(network.network_address).ipv4_mapped
         if mapped is not None and network.prefixlen >= 96:

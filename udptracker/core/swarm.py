@@ -29,6 +29,8 @@ PEER_KEY_BYTES: Final = {IPV4: 26, IPV6: 38}
 
 _PEER_KEY = {IPV4: Struct(">20sH4s"), IPV6: Struct(">20sH16s")}
 
+_UNREACHABLE: Final = (1).to_bytes(2, "big")
+
 pack_peer_v4 = _PEER_KEY[IPV4].pack
 pack_peer_v6 = _PEER_KEY[IPV6].pack
 """(peer id, port, packed address) -> peer key."""
@@ -50,6 +52,16 @@ def without_endpoint(peers: bytes, endpoint: bytes, family: int) -> bytes:
         if at < 0:
             return peers
     return peers[:at] + peers[at + width :]
+
+
+def without_unreachable(peers: bytes, family: int) -> bytes:
+    """Joined compact endpoints, less those of port 1: that is what clients say which cannot be connected to, since
+    trackers refuse 0 (libtorrent does behind a proxy). They can still connect to others, and so they count."""
+    width = COMPACT_BYTES[family]
+    if 0 not in peers[width - 2 :: width]:  # of ports below 256 there are few
+        return peers
+    endpoints = [peers[at : at + width] for at in range(0, len(peers), width)]
+    return b"".join([endpoint for endpoint in endpoints if not endpoint.endswith(_UNREACHABLE)])
 
 
 def place_of(info_hash: bytes, places: int) -> int:

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult
 from udptracker.core import policy as rules
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import ANNOUNCED, CONNECTED, REFUSED, SCRAPED, Counters
+from udptracker.core.networks import Networks
 from udptracker.core.policy import Policy
 from udptracker.core.reasons import (
     BAD_CONNECTION_ID,
@@ -42,6 +43,7 @@ from udptracker.core.swarm import (
     ScrapeResult,
     StoreError,
     compact_endpoint,
+    without_unreachable,
 )
 from udptracker.core.wire import (
     ANNOUNCE_ACTION,
@@ -186,6 +188,7 @@ class Tracker:
         self._interval = policy.announce_interval
         self._jittered = policy.interval_jitter > 0
         self._allow_ip_spoofing = policy.allow_ip_spoofing
+        self._believed = Networks(policy.ip_spoofing_networks) if policy.ip_spoofing_networks else None
         self._own_peer_when_alone = policy.return_own_peer_when_alone
         self._max_scrape = policy.max_scrape_infohashes
         self._default_v4, self._most_v4 = rules.num_want_limit(policy, IPV4)
@@ -311,7 +314,7 @@ class Tracker:
             raise WireError(INVALID_PORT)
         self._requests[2 * ANNOUNCED + is_v6] += 1
         if self._allow_ip_spoofing:
-            source = rules.announced_address(source, ip)
+            source = rules.announced_address(source, ip, self._believed)
         wanted: int = num_want
         if event is Event.STOPPED:
             wanted = 0
@@ -330,12 +333,12 @@ class Tracker:
         return AnnounceOperation(IPV6 if is_v6 else IPV4, info_hash, peer, role, event, wanted)
 
     def _announce_response(self, question: Question, result: AnnounceResult) -> bytes:
+        operation = question.operation
+        assert isinstance(operation, AnnounceOperation)
         peers = result.peers
-        if not peers and result.seeders + result.leechers <= 1 and self._own_peer_when_alone:
-            operation = question.operation
-            assert isinstance(operation, AnnounceOperation)
-            if operation.num_want:
-                peers = compact_endpoint(operation.peer)
+        if not peers and operation.num_want and result.seeders + result.leechers <= 1 and self._own_peer_when_alone:
+            peers = compact_endpoint(operation.peer)
+        peers = without_unreachable(peers, operation.family)
         interval: int = question.interval
         if not interval:
             interval = rules.interval(self._policy, self._draw()) if self._jittered else self._interval

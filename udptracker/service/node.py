@@ -251,6 +251,7 @@ def _policy(settings: Settings) -> Policy:
         max_numwant=udp.max_numwant,
         max_scrape_infohashes=udp.max_scrape_infohashes,
         allow_ip_spoofing=udp.allow_ip_spoofing,
+        ip_spoofing_networks=udp.ip_spoofing_networks,
         return_own_peer_when_alone=udp.return_own_peer_when_alone,
     )
 
