@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.servers import StoreServer
 from tests.support.waiting import PATIENCE
+from udptracker.storage.redis.needs import acl_rules
 
 
 def check(directory: Path, url: str) -> tuple[int, list[str]]:
@@ -56,7 +57,8 @@ def test_what_a_user_may_not_do_is_named(
     for wanted in words:
         begin, _, end = wanted.partition("|")
         assert [line for line in lines if line.startswith(f"store: {begin}") and end in line], lines
-    assert len(lines) == len(words) + (status == 0)
+    assert f"store: ACL rules of a user who may do all of it: {acl_rules()}" in lines
+    assert len(lines) == len(words) + 1 + (status == 0)
 
 
 def test_nobody_there(tmp_path: Path) -> None:

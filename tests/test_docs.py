@@ -39,15 +39,6 @@ def rows_of(text: str, title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in found[1].splitlines()]
 
 
-def code_lines() -> list[str]:
-    """Every line of the shell blocks of README and docs that runs our command, without the path to it."""
-    text = "\n".join([README, *PAGES.values()])
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
-    lines = [line.removeprefix(".venv/bin/").removesuffix(" &") for line in lines]
-    return [line for line in lines if line.startswith("udptracker ")]
-
-
 def dotted(part: BaseModel, above: str = "") -> dict[str, Any]:
     """Every key of some settings with its value, by its path in a file."""
     keys: dict[str, Any] = {}
@@ -109,15 +100,11 @@ def help_of(*command: str) -> str:
 
 
 def test_commands_and_flags_exist() -> None:
-    """Each command that is told of, and each flag in its row of the table or in an example of it."""
+    """Each command that is told of, and each flag in its row of the table; test_docs_commands.py has the examples."""
     told: dict[str, set[str]] = {}
     for name, meaning in rows_of(COMMAND_LINE, "Command"):
         command = [*shlex.split(name.strip("`")), "serve"][1]
         told.setdefault(command, set()).update(re.findall(r"--[a-z-]+", meaning))
-    for line in code_lines():
-        words = shlex.split(line, comments=True)[1:]
-        command = "serve" if not words or words[0].startswith("-") else words[0]
-        told[command].update(word for word in words if word.startswith("--"))
     (generator,) = re.findall(r"^## The packet generator\n(.*?)(?=^## |\Z)", COMMAND_LINE, re.MULTILINE | re.DOTALL)
     told["load"].update(set(re.findall(r"--[a-z-]+", generator)) - {"--help"})
     assert set(told) == set(COMMANDS)

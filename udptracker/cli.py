@@ -165,7 +165,7 @@ def _check_store(settings: config.Settings) -> int:
         print("store: memory needs nothing", file=sys.stderr)
         return 0
     from udptracker.client.reaching import reached
-    from udptracker.storage.redis.needs import Lacks, lacks
+    from udptracker.storage.redis.needs import Lacks, acl_rules, lacks
 
     async def ask(redis: config.RedisSettings) -> Lacks:
         async with reached(redis) as topology:
@@ -181,6 +181,8 @@ def _check_store(settings: config.Settings) -> int:
         print(printable(f"store: needed: {words}"), file=sys.stderr)
     for words in found.wanted:
         print(printable(f"store: done without: {words}"), file=sys.stderr)
+    if found.needed or found.wanted:
+        print(f"store: ACL rules of a user who may do all of it: {acl_rules()}", file=sys.stderr)
     if not found.needed:
         print(printable(f"store: {where} does all that is needed"), file=sys.stderr)
     return 1 if found.needed else 0

@@ -22,6 +22,7 @@ from tests.support.stores import ClockedRedisStore, redis_store, topology_of, un
 from tests.support.waiting import PATIENCE, eventually
 from udptracker.core.swarm import IPV4, Role, StoreError, StoreUnavailable
 from udptracker.storage.base import PeerStore
+from udptracker.storage.redis.needs import acl_rules
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.replayable import Entry, Pool
 
@@ -49,6 +50,10 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[StoreServer]:
     with StoreServer(request.param()) as server:
         server.start()
         yield server
+
+
+def test_the_documented_user_may_do_what_is_needed_and_no_more() -> None:
+    assert f"ACL SETUSER udptracker reset on >password {acl_rules()}" == _LINE
 
 
 class TestTheDocumentedUser(StoreContract):
