@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from udptracker.access.base import Part, Watcher
 from udptracker.access.guard import Guard
+from udptracker.access.hooks.part import Hooks
 from udptracker.core.counters import Counters
 from udptracker.core.tracker import Admit, Tracker
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def make_parts(settings: Settings, counters: Counters) -> tuple[Part, ...]:
     """Every part, in the order in which they decide."""
-    return ()
+    return (Hooks(settings, counters),)
 
 
 class Access:

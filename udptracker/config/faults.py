@@ -5,16 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from udptracker.config import hooks
 from udptracker.config.settings import SECRETS
 from udptracker.config.values import Part
 from udptracker.core.text import printable
 
 HIDDEN: Final = "(hidden)"
-_SECRET_KEYS: Final = tuple(path.removeprefix("udp.").removeprefix("storage.config.") for path in SECRETS)
+_SECRET_KEYS: Final = (
+    *(path.removeprefix("udp.").removeprefix("storage.config.") for path in SECRETS),
+    *hooks.SECRETS,
+)
 """Parts of the paths of what is secret, wherever it may have been put by mistake."""
 _EXPECTED: Final = {
     "bool_type": "true or false",
@@ -24,6 +28,8 @@ _EXPECTED: Final = {
     "too_short": "at least one",
     "tuple_type": "a text or a list of texts",
 }
+
+P = TypeVar("P", bound=Part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,15 @@ def faults_of(error: ValidationError, model: type[Part], tree: Any, path: str) -
     return [_fault(detail, model, tree, path) for detail in error.errors(include_url=False)]
 
 
+def checked(tree: Any, model: type[P], path: str, faults: list[Fault]) -> P | None:
+    """What stands at `path` as a `model`, or None, and its faults are added."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        faults += faults_of(error, model, tree, path)
+        return None
+
+
 def shown(path: str, value: Any) -> str:
     """A value found at `path`, unless it may be or hold a secret."""
     if isinstance(value, dict):
@@ -66,6 +81,8 @@ def shown(path: str, value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > 64:
         return "a huge number"
     text = repr(value)
+    if "://" in text and "@" in text:
+        return HIDDEN  # a password may be in it
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -87,6 +104,8 @@ def _fault(detail: Any, model: type[Part], tree: Any, path: str) -> Fault:
     kind = detail["type"]
     if kind == "extra_forbidden":
         return Fault(dotted, "an unknown key", nearest(names[-1], _known_keys(model, names[:-1])))
+    if kind == "missing":
+        return Fault(dotted, "nothing", "a value")
     found = shown(dotted, detail["input"])
     if kind == "model_type" and isinstance(detail["input"], str):
         found = "a text"  # which may be a secret that has lost its key
@@ -101,8 +120,10 @@ def _path_in(tree: Any, location: Iterable[Any]) -> list[str]:
     for name in location:
         if not isinstance(tree, dict | list):
             break
-        tree = tree[name]
         names.append(str(name))
+        if isinstance(tree, dict) and name not in tree:
+            break
+        tree = tree[name]
     return names
 
 

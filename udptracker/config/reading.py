@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-from pydantic import ValidationError
+from typing import Any, Final
 
 from udptracker.config.environment import FromEnvironment
-from udptracker.config.faults import ConfigError, Fault, faults_of, nearest, shown
+from udptracker.config.faults import ConfigError, Fault, checked
 from udptracker.config.files import value_in
-from udptracker.config.settings import SECRETS, STORES, Settings
+from udptracker.config.reading_hooks import check_brokers, take_hooks
+from udptracker.config.settings import SECRETS, STORES, RedisSettings, Settings
 from udptracker.config.values import Part
 from udptracker.config.yaml import FILE, MOST_BYTES, read_yaml
 
@@ -24,14 +23,10 @@ ROOTS: Final = ("udptracker", CHIHAYA)
 
 _CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 _PLACEHOLDER_KEY: Final = "paste a random string here that will be used to hmac connection IDs"
-_RESTRICTING_HOOKS: Final = ("jwt", "client approval", "torrent approval")
 _LIBTORRENT_EARLIEST: Final = 300.0
 _RTORRENT_EARLIEST: Final = 600.0
 """Seconds before which these clients do not announce again unless they want more peers, whatever a tracker says:
 `min_announce_interval` of libtorrent's settings, and the clamp in rakshasa/libtorrent's `set_normal_interval`."""
-_INTERVAL_HOOK: Final = "interval variation"
-
-P = TypeVar("P", bound=Part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +93,9 @@ def from_tree(
     origins |= said.sources | dict.fromkeys(overrides or {}, "flag")
     faults += said.faults
     warnings += said.warnings
-    _take_chihayas_own(tree, root, faults, warnings)
+    if tree.pop("http", None) is not None:
+        warnings.append(f"{root}.http: announces over HTTP are not served, only those over UDP")
+    take_hooks(tree, root, faults)
     if root == CHIHAYA:
         tree.setdefault("chihaya_metrics", True)
     settings = _settings(tree, root, faults)
@@ -184,28 +181,6 @@ def _override(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
             place[name] = value
 
 
-def _take_chihayas_own(tree: dict[str, Any], root: str, faults: list[Fault], warnings: list[str]) -> None:
-    """Take out of the tree what chihaya has and we do not serve: with a warning, or refused if it guards the door."""
-    if tree.pop("http", None) is not None:
-        warnings.append(f"{root}.http: announces over HTTP are not served, only those over UDP")
-    for place in ("prehooks", "posthooks"):
-        hooks = tree.pop(place, None) or []
-        if not isinstance(hooks, list):
-            faults.append(Fault(f"{root}.{place}", shown(place, hooks), "a list of hooks"))
-            continue
-        for at, hook in enumerate(hooks):
-            name = hook.get("name") if isinstance(hook, dict) else None
-            path = f"{root}.{place}.{at}.name"
-            if name == _INTERVAL_HOOK:
-                warnings.append(f"{path}: the hook {name!r} is not served; interval_jitter spreads announces instead")
-            elif name in _RESTRICTING_HOOKS:
-                expected = "no hook that restricts who may announce: none is served, and all would be let in"
-                faults.append(Fault(path, repr(name), expected))
-            else:
-                meant = nearest(name if isinstance(name, str) else "", (*_RESTRICTING_HOOKS, _INTERVAL_HOOK))
-                faults.append(Fault(path, shown(path, name), meant))
-
-
 def _store_of(storage: Mapping[str, Any]) -> type[Part] | None:
     name = storage.get("name", "memory")
     return STORES.get(name) if isinstance(name, str) else None
@@ -222,18 +197,10 @@ def _settings(tree: Mapping[str, Any], root: str, faults: list[Fault]) -> Settin
         config = storage.pop("config", None)
         model = _store_of(storage)
         if model is not None:
-            config = _part({} if config is None else config, model, f"{root}.storage.config", faults)
+            config = checked({} if config is None else config, model, f"{root}.storage.config", faults)
             if config is not None:
                 storage["config"] = config
-    return _part(tree, Settings, root, faults)
-
-
-def _part(tree: Any, model: type[P], path: str, faults: list[Fault]) -> P | None:
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        faults += faults_of(error, model, tree, path)
-        return None
+    return checked(tree, Settings, root, faults)
 
 
 def _check_together(settings: Settings, root: str, faults: list[Fault], warnings: list[str]) -> None:
@@ -244,6 +211,7 @@ def _check_together(settings: Settings, root: str, faults: list[Fault], warnings
         faults.append(Fault(f"{root}.udp.default_numwant", str(udp.default_numwant), expected))
     if _PLACEHOLDER_KEY in (key.get_secret_value() for key in udp.private_key):
         warnings.append(f"{root}.udp.private_key: the text of chihaya's example, which everybody knows")
+    check_brokers(settings.posthooks, root, isinstance(config, RedisSettings), faults)
     if settings.announce_interval < _RTORRENT_EARLIEST:
         warnings.append(
             f"{root}.announce_interval: shorter than some clients follow: those on libtorrent come back after 5m at "

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal, NamedTuple
 from pydantic import AfterValidator, SecretStr
 
 from udptracker.config.access import AccessSettings, Networks
+from udptracker.config.hooks import Hook
 from udptracker.config.values import (
     OFF,
     Addresses,
@@ -170,6 +171,8 @@ class Settings(Part):
     udp: UdpSettings = UdpSettings()
     storage: StorageSettings = StorageSettings()
     access: AccessSettings = AccessSettings()
+    prehooks: tuple[Hook, ...] = ()
+    posthooks: tuple[Hook, ...] = ()
 
     def metrics_endpoint(self) -> tuple[str, int] | None:
         """(host, port) of the metrics, an empty host for all addresses; None where they are off."""

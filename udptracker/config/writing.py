@@ -8,8 +8,9 @@ from typing import Any
 
 import durationpy
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
+from udptracker.config.hooks import SHARE, Hook, HookOptions
 from udptracker.config.settings import Settings
 from udptracker.core.text import printable
 from udptracker.redis.url import MASK, redacted
@@ -39,29 +40,60 @@ def dump(settings: Settings, origins: Mapping[str, str] | None = None) -> str:
 
 
 def _commented(lines: list[str], origins: Mapping[str, str]) -> list[str]:
-    """Each key with what said its value behind it; mappings and the items of lists are no keys with a value."""
+    """Each key with what said its value behind it; mappings, and what is in lists, are no keys with a value."""
     commented, above = [], [""]
+    of_list: int | None = None
     for at, line in enumerate(lines):
         name, colon, value = line.strip().partition(":")
-        depth = (len(line) - len(line.lstrip())) // 2
-        if line.lstrip().startswith("- ") or not colon:
+        indent = len(line) - len(line.lstrip())
+        if of_list is not None and (indent > of_list or line[indent:].startswith("- ")):
             commented.append(line)
             continue
-        above[depth:] = [name]
+        above[indent // 2 :] = [name]
         is_list = not value and lines[at + 1].lstrip().startswith("- ")
+        of_list = indent if is_list else None
         origin = origins.get(".".join(above[1:]), "default")
-        commented.append(f"{line}  # {printable(origin)}" if value or is_list else line)
+        commented.append(f"{line}  # {printable(origin)}" if colon and (value or is_list) else line)
     return commented
 
 
 def _written(part: BaseModel) -> dict[str, Any]:
-    """Durations, which are all the floats there are, in Go's words."""
+    """Durations, which are all the floats there are but shares, in Go's words."""
     result: dict[str, Any] = {}
     for name, value in part:
-        if isinstance(value, BaseModel):
-            result[name] = _written(value)
-        elif isinstance(value, float):
+        if isinstance(value, float) and SHARE not in type(part).model_fields[name].metadata:
             result[name] = durationpy.to_str(timedelta(seconds=value)) if value else "0s"
         else:
-            result[name] = list(value) if isinstance(value, tuple) else value
+            result[name] = _value(value)
     return result
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Hook):
+        return _hook(value)
+    if isinstance(value, BaseModel):
+        return _written(value)
+    if isinstance(value, tuple):
+        return [_value(item) for item in value]
+    return MASK if isinstance(value, SecretStr) else value
+
+
+def _hook(hook: Hook) -> dict[str, Any]:
+    written = _written(hook)
+    options = hook.options
+    if not isinstance(options, HookOptions):
+        written["options"] = _hidden(options)
+        return written
+    for key, shown in options.secrets.items():
+        secret = getattr(options, key)
+        written["options"][key] = None if secret is None else shown(secret.get_secret_value())
+    return written
+
+
+def _hidden(value: Any) -> Any:
+    """Options of a hook that is not ours: any text of them may be a secret."""
+    if isinstance(value, Mapping):
+        return {key: _hidden(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(item) for item in value]
+    return value if value is None or isinstance(value, int | float) else MASK

@@ -69,6 +69,9 @@ class Counters:
 
     `chore_failures` counts what a process does besides answering and that failed in an unforeseen way, by name.
 
+    `hook_refusals`, `hook_failures`, `hook_timeouts` and `hook_drops` count announces, and `hook_durations` are
+    microseconds a call, all by the name of a hook, each of which is there once the hook is made (`add_hook`).
+
     `rows_missing` counts rows of scrapes that are zeros because the worker that has the swarm did not answer.
     `has_share` tells whether `totals` are of swarms that no other process counts.
 
@@ -87,6 +90,11 @@ class Counters:
         "durations",
         "gauges",
         "has_share",
+        "hook_drops",
+        "hook_durations",
+        "hook_failures",
+        "hook_refusals",
+        "hook_timeouts",
         "loop_lag",
         "reaped",
         "reaper_durations",
@@ -127,6 +135,11 @@ class Counters:
         self.has_share = False
         self.store_up = 1
         self.chore_failures: Counter[str] = Counter()
+        self.hook_refusals: Counter[str] = Counter()
+        self.hook_failures: Counter[str] = Counter()
+        self.hook_timeouts: Counter[str] = Counter()
+        self.hook_drops: Counter[str] = Counter()
+        self.hook_durations: dict[str, Histogram] = {}
         self.buffered = 0
         self.replayed = 0
         self.replay_broken = 0
@@ -143,6 +156,12 @@ class Counters:
         self.reaper_last_success = 0.0
         self.totals: dict[int, tuple[int, int, int]] = {}
 
+    def add_hook(self, name: str) -> None:
+        """Have zeros for a hook, unless it was counted before."""
+        for counts in (self.hook_refusals, self.hook_failures, self.hook_timeouts, self.hook_drops):
+            counts[name] += 0
+        self.hook_durations.setdefault(name, Histogram(DURATION_BUCKETS))
+
     def snapshot(self) -> dict[str, Any]:
         """Every counter and gauge by its name, as JSON can carry it: the keys of `totals` become strings, and
         `durations` are in the order of ANSWER_NAMES."""
@@ -151,13 +170,14 @@ class Counters:
             value = getattr(self, name)
             if name == "gauges":
                 continue
-            if name == "durations":
-                value = [histogram.snapshot() for histogram in value]
-            elif isinstance(value, Histogram):
-                value = value.snapshot()
-            elif isinstance(value, dict):
-                value = {str(key): item for key, item in value.items()}
-            elif isinstance(value, list):
-                value = list(value)
-            result[name] = value
+            result[name] = _plain(value)
         return result
+
+
+def _plain(value: Any) -> Any:
+    """A copy of a counter, histograms as their snapshots."""
+    if isinstance(value, Histogram):
+        return value.snapshot()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -19,6 +19,8 @@ INTERNAL_ERROR: Final = "internal error"
 UNAPPROVED_TORRENT: Final = "unapproved torrent"
 UNAPPROVED_CLIENT: Final = "unapproved client"
 UNAPPROVED_PASSKEY: Final = "unapproved passkey"
+MISSING_JWT: Final = "unapproved request: missing jwt"
+INVALID_JWT: Final = "unapproved request: invalid jwt"
 
 REFUSALS: Final = (
     BAD_CONNECTION_ID,
@@ -30,6 +32,8 @@ REFUSALS: Final = (
     UNAPPROVED_TORRENT,
     UNAPPROVED_CLIENT,
     UNAPPROVED_PASSKEY,
+    MISSING_JWT,
+    INVALID_JWT,
 )
 """Reasons of error responses: `Counters.refused`."""
 

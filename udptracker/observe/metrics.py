@@ -100,6 +100,11 @@ def _answers(scrape: Scrape) -> Samples:
         yield (name,), durations(counted)
 
 
+def _hooks(scrape: Scrape) -> Samples:
+    for name, counted in sorted(scrape.sums["hook_durations"].items()):
+        yield (name,), durations(counted)
+
+
 def _family(kind: str, name: str, help_text: str, read: Reader, *labels: str) -> Family:
     return Family(f"udptracker_{name}", kind, help_text, labels, read)
 
@@ -210,6 +215,35 @@ _FAMILIES: Final = (
         "Runs of what a process does besides answering that failed in an unforeseen way, by chore.",
         by_key("chore_failures"),
         "chore",
+    ),
+    _family("counter", "hook_refusals_total", "Announces that a hook refused.", by_key("hook_refusals"), "hook"),
+    _family(
+        "counter",
+        "hook_failures_total",
+        "Announces that a hook did not decide, or take, because it failed.",
+        by_key("hook_failures"),
+        "hook",
+    ),
+    _family(
+        "counter",
+        "hook_timeouts_total",
+        "Announces that a hook did not decide, or take, in time.",
+        by_key("hook_timeouts"),
+        "hook",
+    ),
+    _family(
+        "counter",
+        "hook_drops_total",
+        "Announces that a hook was not shown, since too many waited for it.",
+        by_key("hook_drops"),
+        "hook",
+    ),
+    _family(
+        "histogram",
+        "hook_duration_seconds",
+        "How long a hook that may ask elsewhere took for what it was given at once.",
+        _hooks,
+        "hook",
     ),
     _family(
         "counter",

@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import pickle
 import socket
+import zlib
 from typing import Any, Final
 
 _MOST_BYTES: Final = 1 << 18
 """More than the kernel takes as one message unless it is told to (net.core.wmem_max)."""
+
+_LONG: Final = 1 << 15
+"""Bytes from which a message is compressed: settings may hold lists as long as their file may be."""
+_COMPRESSED: Final = b"z"
+_PLAIN: Final = b"p"
 
 
 class Channel:
@@ -27,8 +33,10 @@ class Channel:
 
     def send(self, message: object) -> bool:
         """Whether it could be sent."""
+        data = pickle.dumps(message)
+        data = _PLAIN + data if len(data) < _LONG else _COMPRESSED + zlib.compress(data, 1)
         try:
-            self._socket.send(pickle.dumps(message))
+            self._socket.send(data)
         except OSError:
             return False
         return True
@@ -46,7 +54,7 @@ class Channel:
             data = b""
         if not data:
             raise EOFError
-        return pickle.loads(data)
+        return pickle.loads(zlib.decompress(data[1:]) if data[:1] == _COMPRESSED else data[1:])
 
     def hang_up(self) -> None:
         """Send nothing more: the other end is told so. It may still send."""

@@ -50,6 +50,8 @@ def _plain(value: Any) -> Any:
         return Opened(value.get_secret_value())
     if hasattr(value, "model_fields_set"):
         return Part(**{name: _plain(item) for name, item in value})
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 

@@ -1,0 +1,1 @@
+"""Hooks: what decides about announces beside the lists and limits, in the order of the configuration."""

@@ -1,0 +1,64 @@
+"""Hooks by their names: what makes each of its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from udptracker.access.base import AccessError
+from udptracker.access.hooks.at_once import AtOnce
+from udptracker.access.hooks.client_approval import ClientApproval
+from udptracker.access.hooks.interval_variation import IntervalVariation
+from udptracker.access.hooks.torrent_approval import TorrentApproval
+from udptracker.core.counters import Counters
+
+if TYPE_CHECKING:
+    from udptracker.config import Settings
+
+
+class _Ours(NamedTuple):
+    """`make` has the name, the options, the counters and what the hook needs of all other settings, as `needs` finds
+    it: a hook is made anew when one of these is another one."""
+
+    make: Callable[[str, Any, Counters, Any], AtOnce]
+    needs: Callable[[Settings], Any] = lambda _: None
+
+
+def needs_of(name: str, settings: Settings) -> Any:
+    """What else than its own options a hook is made of; it can be compared."""
+    ours = _PREHOOKS.get(name)
+    return ours.needs(settings) if ours is not None else None
+
+
+def make_prehook(name: str, options: Any, counters: Counters, needs: Any) -> AtOnce:
+    """A hook that is not opened yet.
+
+    Raises:
+        AccessError: it cannot be made.
+    """
+    if name not in _PREHOOKS:
+        raise AccessError(f"{name} is not served yet")
+    counters.add_hook(name)
+    return _PREHOOKS[name].make(name, options, counters, needs)
+
+
+def _torrent_approval(name: str, options: Any, counters: Counters, needs: None) -> AtOnce:
+    lists = (map(bytes.fromhex, listed) for listed in (options.whitelist, options.blacklist))
+    return TorrentApproval(name, counters, *lists)
+
+
+def _client_approval(name: str, options: Any, counters: Counters, needs: None) -> AtOnce:
+    lists = (map(str.encode, listed) for listed in (options.whitelist, options.blacklist))
+    return ClientApproval(name, counters, *lists)
+
+
+def _interval_variation(name: str, options: Any, counters: Counters, interval: int) -> AtOnce:
+    share, most = options.modify_response_probability, options.max_increase_delta
+    return IntervalVariation(name, counters, interval, share, most)
+
+
+_PREHOOKS: Final[Mapping[str, _Ours]] = {
+    "torrent approval": _Ours(_torrent_approval),
+    "client approval": _Ours(_client_approval),
+    "interval variation": _Ours(_interval_variation, lambda settings: int(settings.announce_interval)),
+}
