@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -76,6 +77,14 @@ class Daemon(ChildProcess):
         self.launch(self.command, self._environment)
         if wait:
             self.wait_until_ready()
+
+    def reconfigure(self, config: str, said: str = "configuration reloaded:") -> None:
+        """Have it read another configuration file (SIGHUP); return when it has `said` so once more than before."""
+        assert self._config_path is not None
+        before = self.log.count(said)
+        self._config_path.write_text(config)
+        self.signal(signal.SIGHUP)
+        eventually(lambda: self.log.count(said) > before, f"it to say {said!r}")
 
     def wait_until_ready(self) -> None:
         """Return when `/readyz` says that the store answers."""

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from udptracker.config.values import Interval, Part, Positive, checked_broker, whole
 from udptracker.redis.url import redacted
@@ -141,7 +141,7 @@ class Hook(Part):
     """A hook that decides by itself. `options` are `HookOptions` if it is ours, a mapping if it is not."""
 
     name: str
-    options: Any
+    options: Any = Field(repr=False)
 
 
 class AskingHook(Hook):
