@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,6 +143,17 @@ def test_hooks_come_from_the_environment_as_well() -> None:
     assert tree({}, UDPTRACKER_PREHOOKS=json.dumps(hooks)).settings == settings(prehooks=hooks)
     hooks[0]["options"] = {"whitelist": ["x"]}
     assert fault({}, UDPTRACKER_PREHOOKS=json.dumps(hooks)).path.startswith("UDPTRACKER_PREHOOKS")
+
+
+def test_only_secrets_may_be_in_files(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("S3CRET\n")
+    reference = f"${{file:{tmp_path / 'token'}}}"
+    taken = settings(**prehook("http approval", {"url": "http://h/", "bearer_token": reference})).prehooks[0]
+    assert taken.options.bearer_token.get_secret_value() == "S3CRET"
+    assert settings(**prehook("a:b", {"deep": [reference]})).prehooks[0].options == {"deep": ["S3CRET"]}
+    told = faults(prehook("jwt", {**JWT, "issuer": reference}))[0]
+    assert told.path == "udptracker.prehooks.0.options.issuer"
+    assert "only a secret" in told.expected
 
 
 def test_what_is_shown_of_hooks_reads_as_the_same_and_holds_no_secret() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 from udptracker.config.environment import FromEnvironment
 from udptracker.config.faults import ConfigError, Fault, checked
 from udptracker.config.files import value_in
-from udptracker.config.reading_hooks import check_brokers, take_hooks
+from udptracker.config.reading_hooks import check_brokers, hook_secrets, take_hooks
 from udptracker.config.settings import SECRETS, STORES, RedisSettings, Settings
 from udptracker.config.values import Part
 from udptracker.config.yaml import FILE, MOST_BYTES, read_yaml
@@ -81,7 +81,8 @@ def from_tree(
     faults: list[Fault] = []
     warnings: list[str] = []
     used: set[str] = set()
-    tree = _substituted(body, root, environment, faults, used)
+    secrets = (*SECRETS, *hook_secrets(body))
+    tree = _substituted(body, root, environment, secrets, faults, used)
     if not isinstance(tree, dict):
         raise ConfigError([Fault(root, "no mapping", "a mapping")])
     origins = dict.fromkeys(_leaves(tree), "file")
@@ -120,12 +121,17 @@ def _store_name(tree: Mapping[str, Any]) -> Any:
     return storage.get("name", "memory") if isinstance(storage, dict) else "memory"
 
 
-def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: list[Fault], used: set[str]) -> Any:
-    """A copy with each `${NAME}` and `${file:PATH}` in a string replaced; the names are added to `used`."""
+def _substituted(
+    value: Any, path: str, environment: Mapping[str, str], secrets: Sequence[str], faults: list[Fault], used: set[str]
+) -> Any:
+    """A copy with each `${NAME}` and, at a path in `secrets`, `${file:PATH}` in a string replaced; the names are added
+    to `used`."""
     if isinstance(value, dict):
-        return {key: _substituted(item, f"{path}.{key}", environment, faults, used) for key, item in value.items()}
+        return {
+            key: _substituted(item, f"{path}.{key}", environment, secrets, faults, used) for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_substituted(item, f"{path}.{at}", environment, faults, used) for at, item in enumerate(value)]
+        return [_substituted(item, f"{path}.{at}", environment, secrets, faults, used) for at, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 
@@ -133,7 +139,7 @@ def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: 
         if match[0] == "$${":
             return "${"
         if match[2] is not None:
-            return _from_file(match[2], path, environment, faults)
+            return _from_file(match[2], path, environment, secrets, faults)
         used.add(match[1])
         if match[1] not in environment:
             faults.append(Fault(path, f"${{{match[1]}}}", "an environment variable that is set"))
@@ -142,12 +148,14 @@ def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: 
     return re.sub(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)|file:([^}]*))\}", variable, value)
 
 
-def _from_file(name: str, path: str, environment: Mapping[str, str], faults: list[Fault]) -> str:
+def _from_file(
+    name: str, path: str, environment: Mapping[str, str], secrets: Sequence[str], faults: list[Fault]
+) -> str:
     """What is in a file: one of an absolute name, or a credential (systemd.exec(5), CREDENTIALS_DIRECTORY)."""
     _, _, key = path.partition(".")
-    if not any(key == secret or key.startswith(f"{secret}.") for secret in SECRETS):
+    if not any(key == secret or key.startswith(f"{secret}.") for secret in secrets):
         # Whatever stands there would be shown, by a fault as well as by `udptracker check`.
-        faults.append(Fault(path, "${file:...}", f"a value; only a secret may be in a file: {', '.join(SECRETS)}"))
+        faults.append(Fault(path, "${file:...}", f"a value; only a secret may be in a file: {', '.join(secrets)}"))
         return ""
     credentials = environment.get(_CREDENTIALS, "")
     if not (Path(name).is_absolute() or credentials):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -24,6 +24,20 @@ def take_hooks(tree: dict[str, Any], root: str, faults: list[Fault]) -> None:
             continue
         hooks = [_hook(hook, place, f"{root}.{key}.{at}", faults) for at, hook in enumerate(found)]
         tree[key] = tuple(hook for hook in hooks if hook is not None)
+
+
+def hook_secrets(body: Any) -> Iterator[str]:
+    """Paths below the root of options that nobody is shown: of a hook that is not ours, all."""
+    for key, place in PLACES.items():
+        found = body.get(key) if isinstance(body, dict) else None
+        for at, hook in enumerate(found if isinstance(found, list) else ()):
+            name = hook.get("name") if isinstance(hook, dict) else None
+            path = f"{key}.{at}.options"
+            if isinstance(name, str) and name in place.ours:
+                _, options = place.ours[name]
+                yield from (f"{path}.{secret}" for secret in options.secrets)
+            else:
+                yield path
 
 
 def check_brokers(hooks: tuple[Hook, ...], root: str, has_broker: bool, faults: list[Fault]) -> None:
