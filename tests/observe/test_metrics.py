@@ -62,6 +62,7 @@ def busy() -> Counters:
     counters.store_misfits, counters.rows_missing = 35, 36
     counters.buffered, counters.replayed, counters.replay_dropped, counters.standby_answers = 41, 42, 43, 44
     counters.replay_broken = 45
+    counters.unkept["max_peers"], counters.unkept["max_swarms"] = 46, 47
     counters.reaper_runs, counters.reaper_skipped, counters.reaper_failures = 51, 52, 53
     counters.reaped, counters.broken, counters.reaper_swarms = 54, 55, 56
     counters.reaper_seconds, counters.reaper_last_success = 0.125, 1_700_000_000.5
@@ -94,6 +95,8 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("standby_buffered_peers"): 41,
         key("standby_replayed_total"): 42,
         key("standby_dropped_total"): 43,
+        key("unkept_announces_total", bound="max_peers"): 46,
+        key("unkept_announces_total", bound="max_swarms"): 47,
         key("standby_answers_total"): 44,
         key("standby_broken_total"): 45,
         key("reaper_runs_total"): 51,

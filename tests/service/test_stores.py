@@ -12,7 +12,7 @@ from udptracker import config
 from udptracker.config import StorageSettings
 from udptracker.config.settings import STORES
 from udptracker.core.counters import Counters
-from udptracker.core.swarm import IPV4, AnnounceOperation, AnnounceResult, Role
+from udptracker.core.swarm import IPV4, AnnounceOperation, AnnounceResult, Role, pack_peer_v4
 from udptracker.core.wire import Event
 from udptracker.service.stores import make_store
 from udptracker.storage.memory import MemoryStore
@@ -28,6 +28,23 @@ def storage(name: str, **fields: Any) -> StorageSettings:
 
 def test_memory() -> None:
     assert type(make_store(storage("memory"), random.random, Counters()).store) is MemoryStore
+
+
+def test_the_bounds_on_memory_are_those_of_all_workers_together_and_can_be_changed() -> None:
+    counters = Counters()
+    made = make_store(storage("memory", max_peers=10, max_swarms=0), random.random, counters, sharers=4)
+    kept = []
+    for most in (10, 18):
+        made.use(storage("memory", max_peers=most).config)
+        for number in range(10):
+            peer = pack_peer_v4(bytes(20), 1 + number, bytes(4))
+            operation = AnnounceOperation(IPV4, bytes(20), peer, Role.SEEDER, Event.STARTED, 0)
+            assert isinstance(made.store, MemoryStore)
+            result = made.store.apply(operation)
+        assert isinstance(result, AnnounceResult)
+        kept.append(result.seeders)
+    assert kept == [3, 5]
+    assert counters.unkept == {"max_peers": 12, "max_swarms": 0}
 
 
 async def test_redis_has_a_stand_in(store_server: StoreServer) -> None:

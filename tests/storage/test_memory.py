@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from tests.storage.contract import (
+    COMPLETED,
     LEECHER,
     NONE,
     SEEDER,
@@ -26,19 +27,22 @@ from tests.storage.contract import (
     endpoint_of,
     endpoints,
 )
+from udptracker.core.counters import Counters
 from udptracker.core.swarm import (
     IPV4,
     IPV6,
     AnnounceOperation,
     AnnounceResult,
     Role,
+    ScrapeOperation,
+    ScrapeResult,
     compact_endpoint,
     pack_peer_v4,
     pack_peer_v6,
 )
 from udptracker.core.wire import split_peers
 from udptracker.storage.base import PeerStore
-from udptracker.storage.memory import MemoryStore
+from udptracker.storage.memory import MOST_DOWNLOADS_KEPT, MemoryStore
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 
@@ -59,6 +63,39 @@ for number in range(1_000_000):
     role = Role.SEEDER if number % 10 < 6 else Role.LEECHER
     store.apply(announce(number, role, Event.STARTED, 0, info_hash=(number * 2654435761) % 100_000 << 132))
 print((resident() - before) / 1_000_000)
+"""
+
+_FLOOD: Final = """
+import asyncio, gc, os, random
+from tests.storage.contract import Clock, announce
+from udptracker.storage.memory import MemoryStore
+from udptracker.core.swarm import Role
+from udptracker.core.wire import Event
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def few():
+    for number in range(2_000):
+        store.apply(announce(number, Role.SEEDER, Event.NONE, 0, info_hash=number << 140))
+        store.apply(announce(number, Role.SEEDER, Event.NONE, 0))
+
+clock = Clock()
+store = MemoryStore(random.Random(1).random, clock)
+few()
+before = resident()
+for number in range(150_000):
+    store.apply(announce(number, Role.SEEDER, Event.STARTED, 0))
+    store.apply(announce(number, Role.SEEDER, Event.STARTED, 0, info_hash=number << 140))
+full = resident()
+clock.advance(10)
+cutoff = clock()
+clock.advance(10)
+few()
+asyncio.run(store.reap(cutoff))
+gc.collect()  # what the interpreter keeps of freed objects for the next ones holds a megabyte each at worst
+print(before, full, resident())
 """
 
 
@@ -213,6 +250,110 @@ class TestReaper:
         await ask(memory, announce(3, LEECHER, STARTED, info_hash=2))
         assert (await memory.reap(clock() - 5_000_000_000)).swarms == 1
         assert (await memory.totals())[IPV4] == (1, 0, 1)
+
+
+class TestBounds:
+    """A full store keeps no newcomer, and answers it with what it has."""
+
+    async def test_a_newcomer_to_a_full_store_is_answered_and_not_kept(self, clock: Clock) -> None:
+        counters = Counters()
+        store = MemoryStore(random.Random(6).random, clock, counters=counters, max_peers=3)
+        apply(store, 1, SEEDER, STARTED)
+        apply(store, 2, LEECHER, STARTED)
+        await ask(store, announce(3, LEECHER, STARTED, info_hash=2))
+        for _ in range(2):
+            answer = apply(store, 4, LEECHER, STARTED)
+            assert sorted(endpoints(answer)) == [endpoint_of(1), endpoint_of(2)]
+            assert (answer.seeders, answer.leechers) == (1, 1)
+        assert apply(store, 5, SEEDER, STARTED) == AnnounceResult(1, 1, endpoint_of(2))
+        assert apply(store, 6, SEEDER, STARTED, info_hash=3) == AnnounceResult(0, 0, b"")
+        assert (await store.totals())[IPV4] == (2, 1, 2)
+        assert counters.unkept == {"max_peers": 4, "max_swarms": 0}
+
+    async def test_both_families_share_a_bound(self, clock: Clock) -> None:
+        store = MemoryStore(random.Random(6).random, clock, max_peers=1)
+        apply(store, 1, SEEDER, STARTED)
+        v6 = AnnounceOperation(IPV6, bytes(20), pack_peer_v6(bytes(20), 1, bytes(range(16))), SEEDER, STARTED, 9)
+        assert store.apply(v6) == AnnounceResult(0, 0, b"")
+        assert await store.totals() == {IPV4: (1, 1, 0), IPV6: (0, 0, 0)}
+
+    async def test_who_is_in_stays_and_may_change_its_role(self, clock: Clock) -> None:
+        counters = Counters()
+        store = MemoryStore(random.Random(6).random, clock, counters=counters, max_peers=2, max_swarms=1)
+        apply(store, 1, LEECHER, STARTED)
+        apply(store, 2, LEECHER, STARTED)
+        assert apply(store, 1, LEECHER, NONE).peers == endpoint_of(2)
+        answer = apply(store, 2, SEEDER, COMPLETED)
+        assert (answer.seeders, answer.leechers) == (1, 1)
+        assert (await store.totals())[IPV4] == (1, 1, 1)
+        assert counters.unkept.total() == 0
+
+    async def test_who_stops_or_expires_makes_room(self, clock: Clock) -> None:
+        store = MemoryStore(random.Random(6).random, clock, max_peers=2, max_swarms=1)
+        apply(store, 1, SEEDER, STARTED)
+        apply(store, 2, SEEDER, STARTED)
+        apply(store, 1, SEEDER, STOPPED)
+        assert apply(store, 3, SEEDER, STARTED).seeders == 2
+        clock.advance(10)
+        await store.reap(clock())
+        assert apply(store, 4, SEEDER, STARTED, info_hash=5).seeders == 1
+
+    async def test_a_swarm_more_than_there_may_be_is_not_kept(self, clock: Clock) -> None:
+        counters = Counters()
+        store = MemoryStore(random.Random(6).random, clock, counters=counters, max_swarms=2)
+        for info_hash in range(1, 6):
+            apply(store, 1, SEEDER, STARTED, info_hash=info_hash)
+        assert apply(store, 2, LEECHER, STARTED).peers == endpoint_of(1)
+        assert (await store.totals())[IPV4] == (2, 2, 1)
+        assert counters.unkept == {"max_peers": 0, "max_swarms": 3}
+
+    async def test_a_newcomer_without_room_leaves_nothing_behind(self, clock: Clock) -> None:
+        """A swarm that has one role only is gone when that is, whoever came in vain meanwhile."""
+        store = MemoryStore(random.Random(6).random, clock, max_peers=1)
+        apply(store, 1, SEEDER, STARTED)
+        apply(store, 2, LEECHER, STARTED)
+        apply(store, 1, SEEDER, STOPPED)
+        assert (await store.totals())[IPV4] == (0, 0, 0)
+
+    async def test_a_bound_that_is_lowered_drops_nobody(self, clock: Clock) -> None:
+        store = MemoryStore(random.Random(6).random, clock)
+        for number in range(10):
+            apply(store, number, SEEDER, STARTED)
+        store.use(max_peers=5, max_swarms=1)
+        assert apply(store, 3, SEEDER, NONE).seeders == 10
+        assert apply(store, 11, SEEDER, STARTED).seeders == 10
+        store.use(max_peers=0, max_swarms=0)
+        assert apply(store, 11, SEEDER, STARTED).seeders == 11
+
+    async def test_that_it_is_full_is_said_seldom(self, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+        store = MemoryStore(random.Random(6).random, clock, max_peers=1)
+        for number in range(100):
+            apply(store, number, SEEDER, STARTED)
+        assert [record.message for record in caplog.records] == [
+            "the store is full, it has max_peers: newcomers are answered and not kept"
+        ]
+
+    def test_the_downloads_of_emptied_swarms_are_bounded(self, clock: Clock) -> None:
+        store = MemoryStore(random.Random(6).random, clock)
+        hashes = [(number + 1) << 140 for number in range(MOST_DOWNLOADS_KEPT + 500)]
+        for info_hash in hashes:
+            apply(store, 1, LEECHER, STARTED, 0, info_hash=info_hash)
+            apply(store, 1, SEEDER, COMPLETED, 0, info_hash=info_hash)
+            apply(store, 1, SEEDER, STOPPED, 0, info_hash=info_hash)
+        scraped = store.apply(ScrapeOperation(IPV4, [number.to_bytes(20, "big") for number in hashes]))
+        assert isinstance(scraped, ScrapeResult)
+        assert [row.downloads for row in scraped.rows()] == [0] * 500 + [1] * MOST_DOWNLOADS_KEPT
+
+
+def test_what_a_flood_took_is_given_back_once_it_has_expired() -> None:
+    """Resident bytes before, at the end of and after 300,000 peers: many in one swarm, and many swarms of one. The few
+    that stay are spread over all that a flood touched."""
+    finished = subprocess.run(
+        [sys.executable, "-c", _FLOOD], cwd=_REPOSITORY, capture_output=True, text=True, timeout=120, check=True
+    )
+    before, full, after = map(int, finished.stdout.split())
+    assert full - before > 30_000_000
+    assert after - before < (full - before) / 3, finished.stdout
 
 
 def test_a_peer_takes_at_most_200_bytes() -> None:

@@ -101,9 +101,12 @@ class StoreSettings(Part):
 
 
 class MemorySettings(StoreSettings):
-    """Peers in the process itself, which has no use for chihaya's shards."""
+    """Peers in the process itself, which has no use for chihaya's shards. A bound is for all workers together, 0 is
+    none."""
 
     shard_count: Annotated[int, whole(1)] = 1024
+    max_peers: Annotated[int, whole(0)] = 10_000_000
+    max_swarms: Annotated[int, whole(0)] = 2_000_000
 
     is_shared = False
 

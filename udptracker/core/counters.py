@@ -61,8 +61,9 @@ class Counters:
     """All counters and gauges of one process.
 
     `requests` counts well-formed requests at 2 * (index in ACTION_NAMES) + (1 for IPv6). `refused` counts error
-    responses and `dropped` silence, `store_errors` failed operations, all by their `reasons`, each of which is there
-    from the start. Of the histograms `loop_lag` is in microseconds a sample, `reaper_durations` in microseconds a run,
+    responses and `dropped` silence, `store_errors` failed operations, `unkept` announces that a full store answered
+    and did not keep, all by their `reasons`, each of which is there from the start. Of the histograms `loop_lag` is in
+    microseconds a sample, `reaper_durations` in microseconds a run,
     `store_latency` in microseconds a batch, `batch_sizes` in operations.
 
     `durations` are microseconds from the turn that read a datagram to its answer, a histogram for each of ANSWER_NAMES.
@@ -116,6 +117,7 @@ class Counters:
         "store_misfits",
         "store_up",
         "totals",
+        "unkept",
     )
 
     def __init__(self) -> None:
@@ -154,6 +156,7 @@ class Counters:
         self.reaper_seconds = 0.0
         self.reaper_durations = Histogram(DURATION_BUCKETS)
         self.reaper_last_success = 0.0
+        self.unkept: Counter[str] = Counter(dict.fromkeys(reasons.BOUNDS, 0))
         self.totals: dict[int, tuple[int, int, int]] = {}
 
     def add_hook(self, name: str) -> None:

@@ -64,3 +64,8 @@ refusal would be longer than the request."""
 
 STORE_ERRORS: Final = (StoreUnavailable.__name__, StoreError.__name__)
 """Kinds of failed operations: `Counters.store_errors`. One that nobody foresaw is counted by its own name."""
+
+MOST_PEERS: Final = "max_peers"
+MOST_SWARMS: Final = "max_swarms"
+BOUNDS: Final = (MOST_PEERS, MOST_SWARMS)
+"""What a store on memory has as many of as its setting of that name says: `Counters.unkept`."""

@@ -168,6 +168,13 @@ _FAMILIES: Final = (
     ),
     _family(
         "counter",
+        "unkept_announces_total",
+        "Announces that were answered and not kept, since the store had as many as this bound allows; only on memory.",
+        by_key("unkept"),
+        "bound",
+    ),
+    _family(
+        "counter",
         "scrape_rows_missing_total",
         "Rows of scrapes that are zeros because the worker that has the swarm did not answer; only on memory.",
         summed("rows_missing"),

@@ -74,7 +74,8 @@ class Node:
         process.watch(self.counters)
         self._settings = settings
         self._keys = tuple(keys)
-        self.store, self._use_in_store = make_store(settings.storage, random.random, self.counters)
+        sharers = 1 if ends is None else len(ends.outboxes)
+        self.store, self._use_in_store = make_store(settings.storage, random.random, self.counters, sharers=sharers)
         self._shared_keys = SharedKeys(self.store)
         udp = settings.udp
         self._tracker = Tracker(

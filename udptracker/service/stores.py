@@ -20,21 +20,29 @@ class Made(NamedTuple):
     use: Callable[[Any], None]
 
 
-def make_store(settings: StorageSettings, draw: Callable[[], float], counters: Counters) -> Made:
+def make_store(settings: StorageSettings, draw: Callable[[], float], counters: Counters, *, sharers: int = 1) -> Made:
     """The store that the configuration names.
 
     Args:
         draw: a source of uniform numbers in [0, 1).
-        counters: where a store that has a stand-in counts what it does.
+        counters: where a store counts what it did not keep, and one with a stand-in what that does.
+        sharers: how many processes, this one included, each have a part of the swarms.
     """
-    return _STORES[settings.name](settings.config, draw, counters)
+    return _STORES[settings.name](settings.config, draw, counters, sharers)
 
 
-def _memory(config: MemorySettings, draw: Callable[[], float], counters: Counters) -> Made:
-    return Made(MemoryStore(draw), lambda _: None)
+def _memory(config: MemorySettings, draw: Callable[[], float], counters: Counters, sharers: int) -> Made:
+    store = MemoryStore(draw, counters=counters)
+
+    def use(config: MemorySettings) -> None:
+        # Rounded up: a bound that is set never becomes 0, which is none.
+        store.use(max_peers=-(-config.max_peers // sharers), max_swarms=-(-config.max_swarms // sharers))
+
+    use(config)
+    return Made(store, use)
 
 
-def _redis(config: RedisSettings, draw: Callable[[], float], counters: Counters) -> Made:
+def _redis(config: RedisSettings, draw: Callable[[], float], counters: Counters, sharers: int) -> Made:
     # What a node on memory has no use for takes 4 MB there.
     from udptracker.redis.link import Timeouts
     from udptracker.redis.topologies import make_topology
@@ -78,7 +86,7 @@ def _redis(config: RedisSettings, draw: Callable[[], float], counters: Counters)
     return Made(standby, use)
 
 
-_STORES: Final[Mapping[str, Callable[[Any, Callable[[], float], Counters], Made]]] = {
+_STORES: Final[Mapping[str, Callable[[Any, Callable[[], float], Counters, int], Made]]] = {
     "memory": _memory,
     "redis": _redis,
 }

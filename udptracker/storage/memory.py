@@ -13,16 +13,24 @@ Swarms are spread over 256 dictionaries by the first byte of the info hash: none
 or the copy of its keys for the reaper would be felt. The downloads of a swarm that has lost its last peer are kept for
 `DOWNLOADS_KEPT_SECONDS`, and of at most `MOST_DOWNLOADS_KEPT` such swarms a family, those that were left first going
 first.
+
+A store that holds as many peers, or swarms, as it may keeps no newcomer, and answers it all the same with what it has:
+who was here before a flood stays, and who comes during one still finds the others. Places become free as peers stop or
+expire. What a flood took is given back by the reaper, tables of dictionaries included, which Python leaves as large as
+they ever were.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from array import array
 from collections.abc import Callable
 from typing import Final, final
 
+from udptracker.core.counters import Counters
+from udptracker.core.reasons import MOST_PEERS, MOST_SWARMS
 from udptracker.core.swarm import (
     FAMILIES,
     AnnounceOperation,
@@ -37,6 +45,8 @@ from udptracker.core.swarm import (
 from udptracker.core.wire import COMPACT_BYTES, Event
 from udptracker.storage.base import ImmediateStore, ReapReport
 
+log = logging.getLogger(__name__)
+
 DOWNLOADS_KEPT_SECONDS: Final = 7 * 86_400
 MOST_DOWNLOADS_KEPT: Final = 100_000
 
@@ -45,6 +55,12 @@ _REAP_SLICE: Final = 2_000
 _SHORT: Final = 16
 _LONG: Final = 32
 """Peers down to which a list loses its dictionary, and beyond which it gets one: 300 bytes and three cache misses."""
+_SHRUNK: Final = 4
+_TABLE: Final = 10_000
+"""A dictionary is made anew, so that its table fits it, once more than `_SHRUNK` times of what is left was removed from
+it, and if no more than `_TABLE` is left, which takes about 2 ms."""
+_FULL_SAID_SECONDS: Final = 600
+_UNBOUNDED: Final = 1 << 60
 _SECOND: Final = 1_000_000_000
 _COUNTED: Final = 1
 
@@ -96,8 +112,7 @@ class _Peers:
         if places is not None:
             places[endpoint] = at
         elif last >= _LONG:
-            width = self.width
-            self.places = {bytes(order[nth * width : (nth + 1) * width]): nth for nth in range(last + 1)}
+            self._keep_places()
         return at
 
     def remove(self, at: int) -> int:
@@ -130,6 +145,17 @@ class _Peers:
                 self.remove(at)
                 removed += 1
         return removed
+
+    def shrink(self, removed: int) -> None:
+        """Let go of room that was needed for so many more."""
+        left = len(self.heard)
+        if self.places is not None and removed > _SHRUNK * left and left <= _TABLE:
+            self._keep_places()
+
+    def _keep_places(self) -> None:
+        """Make the dictionary, all of it new: keys of before lie between those that are gone, and hold their memory."""
+        order, width = self.order, self.width
+        self.places = {bytes(order[nth * width : (nth + 1) * width]): nth for nth in range(len(self.heard))}
 
     def discard(self, endpoint: bytes) -> int:
         """Remove a peer; the word it was last heard of by, -1 if it is not there."""
@@ -183,12 +209,13 @@ class _Family:
     """The swarms of one IP family, spread over `shards`, with the sums over all of them, and what is kept of those that
     have lost their peers: (downloads, the second it was left) by info hash."""
 
-    __slots__ = ("kept", "leechers", "seeders", "shards", "width")
+    __slots__ = ("kept", "leechers", "seeders", "shards", "swarms", "width")
 
     def __init__(self, width: int) -> None:
         self.width = width
         self.shards: list[dict[bytes, _Swarm]] = [{} for _ in range(256)]
         self.kept: dict[bytes, tuple[int, int]] = {}
+        self.swarms = 0
         self.seeders = 0
         self.leechers = 0
 
@@ -204,6 +231,7 @@ class _Family:
         downloads, _ = self.kept.pop(info_hash, (0, 0)) if self.kept else (0, 0)
         swarm = _Swarm(downloads)
         self.shards[info_hash[0]][info_hash] = swarm
+        self.swarms += 1
         return swarm
 
     def forget_if_empty(self, info_hash: bytes, swarm: _Swarm, second: int) -> bool:
@@ -216,11 +244,20 @@ class _Family:
         if swarm.seeders is not None or swarm.leechers is not None or shard.get(info_hash) is not swarm:
             return False
         del shard[info_hash]
+        self.swarms -= 1
         if swarm.downloads:
             if len(self.kept) >= MOST_DOWNLOADS_KEPT:
                 del self.kept[next(iter(self.kept))]
             self.kept[info_hash] = (swarm.downloads, second)
         return True
+
+    def shrink(self, number: int, removed: int) -> None:
+        """Let go of the room that a shard needed for so many swarms more."""
+        shard = self.shards[number]
+        if removed > _SHRUNK * len(shard) and len(shard) <= _TABLE:
+            left = dict(shard)
+            shard.clear()  # in place: a new one would be made among what is about to go, and hold its memory
+            shard.update(left)
 
     def forget_kept(self, second: int) -> None:
         """Let go of the downloads of swarms that were left at `second` or before: those that come first."""
@@ -238,14 +275,33 @@ class MemoryStore(ImmediateStore):
     Args:
         draw: a source of uniform numbers in [0, 1).
         clock: nanoseconds that never go back.
+        counters: announces that were not kept are counted here, if anywhere.
+        max_peers: of both families and roles together; 0 for no bound.
+        max_swarms: of both families together; 0 for no bound.
     """
 
-    def __init__(self, draw: Callable[[], float], clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        draw: Callable[[], float],
+        clock: Callable[[], int] = time.monotonic_ns,
+        *,
+        counters: Counters | None = None,
+        max_peers: int = 0,
+        max_swarms: int = 0,
+    ) -> None:
         self._draw = draw
         self._clock = clock
+        self._counters = counters
         self._epoch = clock() - _SECOND
         self._families: dict[int, _Family] = {family: _Family(COMPACT_BYTES[family]) for family in FAMILIES}
         self._second = 1
+        self._full_said = -_FULL_SAID_SECONDS
+        self.use(max_peers=max_peers, max_swarms=max_swarms)
+
+    def use(self, *, max_peers: int, max_swarms: int) -> None:
+        """Keep no more than this from now on. What is beyond a lower bound stays until it stops or expires."""
+        self._max_peers = max_peers or _UNBOUNDED
+        self._max_swarms = max_swarms or _UNBOUNDED
 
     def now(self) -> int:
         return self._clock()
@@ -280,8 +336,7 @@ class MemoryStore(ImmediateStore):
 
     async def totals(self) -> dict[int, Totals]:
         return {
-            number: Totals(sum(map(len, family.shards)), family.seeders, family.leechers)
-            for number, family in self._families.items()
+            number: Totals(family.swarms, family.seeders, family.leechers) for number, family in self._families.items()
         }
 
     async def reap(self, cutoff: int) -> ReapReport:
@@ -292,7 +347,8 @@ class MemoryStore(ImmediateStore):
         removed = swarms = looked = 0
         for family in self._families.values():
             family.forget_kept(self._second - DOWNLOADS_KEPT_SECONDS)
-            for shard in family.shards:
+            for number, shard in enumerate(family.shards):
+                before = swarms
                 for info_hash in list(shard):
                     swarm = shard.get(info_hash)
                     if swarm is None:
@@ -300,7 +356,7 @@ class MemoryStore(ImmediateStore):
                     for role, peers in ((Role.SEEDER, swarm.seeders), (Role.LEECHER, swarm.leechers)):
                         if peers is None:
                             continue
-                        stop = len(peers.heard)
+                        stop, before_role = len(peers.heard), removed
                         while stop > 0:
                             start = max(stop - _REAP_SLICE, 0)
                             gone = peers.remove_stale(start, stop, second)
@@ -311,7 +367,9 @@ class MemoryStore(ImmediateStore):
                                 looked = 0
                                 await asyncio.sleep(0)
                             stop = min(start, len(peers.heard))
+                        peers.shrink(removed - before_role)
                     swarms += family.forget_if_empty(info_hash, swarm, self._second)
+                family.shrink(number, swarms - before)
         return ReapReport(True, removed, 0, swarms, time.monotonic() - started)
 
     def _announce(self, operation: AnnounceOperation) -> AnnounceResult:
@@ -321,24 +379,24 @@ class MemoryStore(ImmediateStore):
         swarm = family.shards[info_hash[0]].get(info_hash)
         if operation.event is Event.STOPPED:
             return self._stop(family, swarm, info_hash, endpoint)
-        if swarm is None:
-            swarm = family.found(info_hash)
         seeding = operation.role is Role.SEEDER
-        mine = swarm.seeders if seeding else swarm.leechers
-        if mine is None:
-            mine = _Peers(family.width)
-            if seeding:
-                swarm.seeders = mine
-            else:
-                swarm.leechers = mine
-            at = -1
-        else:
-            at = mine.find(endpoint)
+        mine: _Peers | None = None
+        at = -1
+        if swarm is not None:
+            mine = swarm.seeders if seeding else swarm.leechers
+            if mine is not None:
+                at = mine.find(endpoint)
         word = 2 * self._second
-        if at >= 0:
+        if mine is not None and at >= 0:
             mine.heard[at] = word | (mine.heard[at] & _COUNTED)
         else:
-            at = self._arrive(family, swarm, operation, mine, endpoint, word)
+            if swarm is None:
+                if self._is_full():
+                    return AnnounceResult(0, 0, b"")
+                swarm = family.found(info_hash)
+            at = self._arrive(family, swarm, operation, endpoint, word)
+            mine = swarm.seeders if seeding else swarm.leechers
+        assert swarm is not None
         seeders, leechers = swarm.seeders, swarm.leechers
         want = operation.num_want
         peers: bytes = b""
@@ -349,28 +407,36 @@ class MemoryStore(ImmediateStore):
             if seeders is not None:
                 peers = seeders.sample(want, self._draw)
                 want -= len(peers) // family.width
-            if want > 0:
-                others = mine.sample_without(at, want, self._draw)
+            if want > 0 and mine is not None:
+                others = mine.sample(want, self._draw) if at < 0 else mine.sample_without(at, want, self._draw)
                 peers = peers + others if peers else others
         return AnnounceResult(
             0 if seeders is None else len(seeders.heard), 0 if leechers is None else len(leechers.heard), peers
         )
 
-    def _arrive(
-        self, family: _Family, swarm: _Swarm, operation: AnnounceOperation, mine: _Peers, endpoint: bytes, word: int
-    ) -> int:
-        """A peer that is new in its role: it leaves the other one, and may have completed a download. Its place."""
+    def _arrive(self, family: _Family, swarm: _Swarm, operation: AnnounceOperation, endpoint: bytes, word: int) -> int:
+        """A peer that is new in its role: it leaves the other one, and may have completed a download. Its place, or -1
+        if there is no room for it."""
         seeding = operation.role is Role.SEEDER
         others = swarm.leechers if seeding else swarm.seeders
+        before = -1 if others is None else others.discard(endpoint)
+        if before >= 0:
+            family.count(Role.LEECHER if seeding else Role.SEEDER, -1)
+            word |= before & _COUNTED
+            if seeding and operation.event is Event.COMPLETED and not word & _COUNTED:
+                word |= _COUNTED
+                swarm.downloads += 1
+        elif self._peers() >= self._max_peers:
+            self._tell_full(MOST_PEERS)
+            return -1
+        mine = swarm.seeders if seeding else swarm.leechers
+        if mine is None:
+            mine = _Peers(family.width)
+            if seeding:
+                swarm.seeders = mine
+            else:
+                swarm.leechers = mine
         family.count(operation.role, 1)
-        if others is not None:
-            before = others.discard(endpoint)
-            if before >= 0:
-                family.count(Role.LEECHER if seeding else Role.SEEDER, -1)
-                word |= before & _COUNTED
-                if seeding and operation.event is Event.COMPLETED and not word & _COUNTED:
-                    word |= _COUNTED
-                    swarm.downloads += 1
         return mine.add(endpoint, word, self._draw)
 
     def _stop(self, family: _Family, swarm: _Swarm | None, info_hash: bytes, endpoint: bytes) -> AnnounceResult:
@@ -384,3 +450,30 @@ class MemoryStore(ImmediateStore):
         return AnnounceResult(
             0 if seeders is None else len(seeders.heard), 0 if leechers is None else len(leechers.heard), b""
         )
+
+    def _peers(self) -> int:
+        peers = 0
+        for family in self._families.values():
+            peers += family.seeders + family.leechers
+        return peers
+
+    def _is_full(self) -> bool:
+        """Whether there is no room for a swarm with its first peer; if so, it is counted."""
+        swarms = 0
+        for family in self._families.values():
+            swarms += family.swarms
+        if swarms >= self._max_swarms:
+            self._tell_full(MOST_SWARMS)
+            return True
+        if self._peers() >= self._max_peers:
+            self._tell_full(MOST_PEERS)
+            return True
+        return False
+
+    def _tell_full(self, bound: str) -> None:
+        """Count an announce that is not kept, and log it seldom."""
+        if self._counters is not None:
+            self._counters.unkept[bound] += 1
+        if self._second - self._full_said >= _FULL_SAID_SECONDS:
+            self._full_said = self._second
+            log.warning("the store is full, it has %s: newcomers are answered and not kept", bound)
