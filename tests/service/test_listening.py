@@ -113,7 +113,7 @@ def test_an_absent_address_that_nobody_named_is_left_out(caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("named", [True, False])
 def test_one_that_was_named_or_is_the_only_one_is_an_error(named: bool) -> None:
-    with pytest.raises(OSError, match="Cannot assign requested address"):
+    with pytest.raises(OSError, match=r"^cannot listen on .*: Cannot assign requested address"):
         bind_all([Listen("2001:db8::1", free_port(), False, named)], 1, BUFFER, must_steer=False)
 
 
@@ -130,6 +130,57 @@ def test_the_wildcard_that_is_taken_over_tells_its_families() -> None:
         assert address == Listen("::", sock.getsockname()[1], True, True)
 
 
-def test_several_workers_on_memory_take_none_over() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(OSError, match="bind themselves"):
+def group(members: int) -> list[socket.socket]:
+    """Sockets that share a port, as systemd opens those of a unit."""
+    opened: list[socket.socket] = []
+    address = ("127.0.0.1", 0)
+    for _ in range(members):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        address = sock.getsockname()
+        opened.append(sock)
+    return opened
+
+
+def hand_over(opened: list[socket.socket]) -> list[Inherited]:
+    """The same to one of the processes that are given them one after the other."""
+    return [Inherited("udptracker", sock.dup()) for sock in opened]
+
+
+def waiting(sock: socket.socket) -> list[int]:
+    """The first words of the info hashes of what waits in a socket."""
+    found = []
+    while True:
+        try:
+            found.append(int.from_bytes(sock.recv(100)[16:20], "big"))
+        except BlockingIOError:
+            return found
+
+
+def test_a_group_that_is_taken_over_is_steered_and_keeps_what_waits_for_the_next_process() -> None:
+    opened = group(3)
+    words = list(range(300))
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            for word in words:
+                client.sendto(bytes(16) + word.to_bytes(4, "big"), opened[0].getsockname())
+
+    send()
+    first = take_over(hand_over(opened), 3, must_steer=True)
+    assert [waiting(sock) for (sock,) in first.sockets] == [[], [], []]  # nobody had steered those
+    send()
+    for (sock,) in first.sockets:
+        sock.close()
+    second = take_over(hand_over(opened), 3, must_steer=True)
+    assert [waiting(sock) for (sock,) in second.sockets] == [words[place::3] for place in range(3)]
+    for sock in (*opened, *(sock for (sock,) in second.sockets)):
+        sock.close()
+
+
+def test_several_workers_on_memory_take_over_a_socket_each() -> None:
+    said = "they share a socket: list each address 2 times in the socket unit, with ReusePort=yes"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(OSError, match=said):
         take_over([Inherited("udptracker", sock)], 2, must_steer=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import Final
 
 _MOST_DROPPED: Final = 1_000_000
 """Datagrams dropped at once: more than a socket's buffer holds."""
+_MARK: Final = struct.pack("@ll", 6969, 0)
+"""A struct timeval, as SO_RCVTIMEO."""
 
 
 def since_boot() -> int:
@@ -50,3 +53,15 @@ def drop_waiting(sock: socket.socket) -> int:
             sock.recv(1)
             dropped += 1
     return dropped
+
+
+def mark(sock: socket.socket) -> None:
+    """Put a mark on a non-blocking socket, which it keeps for as long as any process has it open.
+
+    It is in the option SO_RCVTIMEO, which means something to blocking ones only.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _MARK)
+
+
+def is_marked(sock: socket.socket) -> bool:
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, len(_MARK)) == _MARK

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from udptracker.config import Listen
-from udptracker.net.sockets import bind, drop_waiting
+from udptracker.net.sockets import bind, drop_waiting, is_marked, mark
 from udptracker.net.steering import steer
 from udptracker.service.notify import Inherited
 
@@ -58,7 +58,7 @@ def bind_all(addresses: Sequence[Listen], workers: int, receive_buffer: int, *, 
             raise OSError(f"cannot listen on {address.host} port {address.port}: {error.strerror}") from error
         bound.addresses.append(address)
     if absent is not None and not bound.addresses:
-        raise absent
+        raise OSError(f"cannot listen on any address: {absent.strerror}") from absent
     reason = _unsteered(bound)
     if reason and must_steer:
         _close(bound)
@@ -75,14 +75,14 @@ def bind_all(addresses: Sequence[Listen], workers: int, receive_buffer: int, *, 
 def take_over(handed: Sequence[Inherited], workers: int, *, must_steer: bool) -> Bound:
     """The same of sockets that somebody else has opened, who keeps them while the tracker is restarted.
 
-    Each worker has its own of an address where there is one for each; a single one is shared by all.
+    Each worker has its own of an address where there is one for each; a single one is shared by all. systemd opens and
+    hands over those of a unit in the order in which it lists them (sd_listen_fds(3)), so that is their order in their
+    group, too.
 
     Raises:
         OSError: one is no UDP socket, or there are neither one nor as many as workers for an address; it is named. Or
-            each swarm must have a certain worker: the order in which these were bound cannot be told.
+            each swarm must have one worker and has not.
     """
-    if must_steer:
-        raise OSError("sockets were handed over: several workers on memory need those that they bind themselves")
     by_address: dict[Listen, list[socket.socket]] = {}
     for name, sock in handed:
         if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -96,8 +96,20 @@ def take_over(handed: Sequence[Inherited], workers: int, *, must_steer: bool) ->
             )
         for number, mine in enumerate(bound.sockets):
             mine.append(sockets[number % len(sockets)])
-    if reason := _unsteered(bound):
+    reason = _unsteered(bound)
+    if reason and must_steer:
+        raise OSError(
+            f"several workers on memory need to be given whole swarms, but {reason}: list each address {workers} times "
+            "in the socket unit, with ReusePort=yes"
+        )
+    if reason:
         _warn(reason)
+    elif must_steer:
+        for sock in itertools.chain.from_iterable(bound.sockets):
+            # A former process has steered what waits in one that is marked.
+            if not is_marked(sock):
+                drop_waiting(sock)
+                mark(sock)
     return bound
 
 
