@@ -23,6 +23,8 @@ from setuptools.command.build_py import build_py
 
 HOT_PATH = (
     "access/guard",
+    "access/lists/rules",
+    "access/lists/tables",
     "core/connection_id",
     "core/networks",
     "core/recent",

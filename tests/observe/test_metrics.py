@@ -7,6 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from udptracker import __version__, build
 from udptracker.core import reasons
 from udptracker.core.counters import ANSWER_NAMES, Counters
+from udptracker.core.listed import LISTS
 from udptracker.core.wire import Action
 from udptracker.observe import chihaya, process
 from udptracker.observe.metrics import exposition, metric_rows, metrics_table
@@ -66,6 +68,8 @@ def busy() -> Counters:
     counters.reaper_runs, counters.reaper_skipped, counters.reaper_failures = 51, 52, 53
     counters.reaped, counters.broken, counters.reaper_swarms = 54, 55, 56
     counters.reaper_seconds, counters.reaper_last_success = 0.125, 1_700_000_000.5
+    counters.access_entries = {"torrents allow": 81, "torrents deny": 82, "networks deny": 83}
+    counters.access_failures["file"], counters.access_refreshed = 84, 1_700_000_001.5
     counters.totals = {4: (61, 62, 63), 6: (64, 65, 66)}
     return counters
 
@@ -113,6 +117,18 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("swarms", family="ipv6"): 64,
         key("seeders", family="ipv6"): 65,
         key("leechers", family="ipv6"): 66,
+        key("access_entries", list="torrents", verdict="allow"): 81,
+        key("access_entries", list="torrents", verdict="deny"): 82,
+        key("access_entries", list="networks", verdict="deny"): 83,
+        **{
+            key("access_entries", list=which, verdict=verdict): 0
+            for which, verdict in product(LISTS, ("allow", "deny"))
+            if (which, verdict) not in {("torrents", "allow"), ("torrents", "deny"), ("networks", "deny")}
+        },
+        key("access_failures_total", source="file"): 84,
+        key("access_failures_total", source="store"): 0,
+        key("access_failures_total", source="cache"): 0,
+        key("access_refreshed_timestamp_seconds"): 1_700_000_001.5,
         key("kernel_drops_total"): 71,
         key("workers"): 1,
         key("worker_cpu_seconds_total", worker="0"): 72.5,
@@ -232,6 +248,7 @@ def _counters(draw: st.DrawFn) -> Counters:
     counters.totals = draw(st.dictionaries(st.sampled_from([4, 6]), st.tuples(_counts, _counts, _counts)))
     for counted in (counters.refused, counters.dropped, counters.store_errors):
         counted.update(draw(_reasons))
+    counters.access_entries["torrents deny"] = draw(_counts)
     depth = draw(_counts)
     counters.gauges["queue_depth"] = lambda: depth
     for histogram in (*counters.durations, counters.store_latency, counters.batch_sizes):
@@ -241,7 +258,8 @@ def _counters(draw: st.DrawFn) -> Counters:
 
 
 _SHARED = ("swarms", "seeders", "leechers")
-_WORST = ("store_up",)
+_OF_EACH = ("access_entries",)
+_WORST = ("store_up", "access_refreshed_timestamp_seconds")
 _LATEST = ("reaper_duration_seconds", "reaper_last_success_timestamp_seconds")
 _OF_THE_RENDERER = ("kernel_drops_total", "build_info", "workers")
 
@@ -262,6 +280,8 @@ def test_workers_add_up(counters: list[Counters], have_shares: bool) -> None:
             continue
         if name in _SHARED:
             assert together[sample] == (sum(values) if have_shares else max(values))
+        elif name in _OF_EACH:
+            assert together[sample] == max(values)
         elif name in _WORST:
             assert together[sample] == min(values)
         elif name in _LATEST:

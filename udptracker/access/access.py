@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from udptracker.access.base import Part, Watcher
 from udptracker.access.guard import Guard
 from udptracker.access.hooks.part import Hooks
+from udptracker.access.lists.part import Lists
 from udptracker.core.counters import Counters
 from udptracker.core.tracker import Admit, Tracker
 
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
     from udptracker.config import Settings
 
 
-def make_parts(settings: Settings, counters: Counters) -> tuple[Part, ...]:
-    """Every part, in the order in which they decide."""
-    return (Hooks(settings, counters),)
+def make_parts(settings: Settings, counters: Counters, *, speaks: bool) -> tuple[Part, ...]:
+    """Every part, in the order in which they decide.
+
+    Args:
+        speaks: whether this process tells what is the same in all workers of a node.
+    """
+    return (Lists(settings, counters, speaks=speaks), Hooks(settings, counters))
 
 
 class Access:

@@ -14,7 +14,6 @@ MOST_INLINE: Final = 256
 
 SHARED_BY_STORAGE: Final = "storage"
 _SHARED_HELP: Final = "storage, for the Redis that peers are kept in, off, or the URL of another Redis"
-_MOST_USER: Final = 64
 
 
 def _listed(which: str) -> AfterValidator:
@@ -37,21 +36,8 @@ def _many(value: Any) -> Any:
     return value
 
 
-def split_passkey(text: str) -> tuple[str, str]:
-    """A passkey, and the name of its user behind a blank; empty if there is none.
-
-    Raises:
-        ValueError: the name is too long, or holds what is not printable.
-    """
-    passkey, _, user = text.strip().partition(" ")
-    user = user.strip()
-    if len(user.encode()) > _MOST_USER or not user.isprintable():
-        raise ValueError(f"expected a passkey and the name of its user, at most {_MOST_USER} bytes of printable text")
-    return passkey, user
-
-
 def _checked_passkey(entry: SecretStr) -> SecretStr:
-    passkey, _ = split_passkey(entry.get_secret_value())
+    passkey, _ = listed.split_passkey(entry.get_secret_value())
     listed.parse_passkey(passkey)
     return entry
 

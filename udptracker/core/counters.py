@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from udptracker.core import reasons
+from udptracker.core.listed import LISTS
 
 DURATION_BUCKETS: Final = 26
 """Bit lengths of microseconds: the last bucket takes everything from 16.8 s up."""
@@ -30,6 +31,14 @@ SCRAPED: Final = 2
 REFUSED: Final = 3
 """Places in ANSWER_NAMES."""
 
+
+ALLOWED: Final = "allow"
+DENIED: Final = "deny"
+"""The verdicts of entries of lists."""
+FROM_FILE: Final = "file"
+FROM_STORE: Final = "store"
+FROM_CACHE: Final = "cache"
+"""What lists are read from besides the configuration: `Counters.access_failures`."""
 
 _GAUGES: Final = ("queue_depth", "cpu_seconds", "resident_bytes", "tasks")
 """The gauges of `Counters`, 0 until somebody has them: requests that wait for the store, CPU seconds the process has
@@ -76,11 +85,18 @@ class Counters:
     `rows_missing` counts rows of scrapes that are zeros because the worker that has the swarm did not answer.
     `has_share` tells whether `totals` are of swarms that no other process counts.
 
+    `access_entries` are how many entries lists hold, by "LIST VERDICT", `access_failures` times that a list could not
+    be brought up to date, by what it is read from, and `access_refreshed` is the Unix time at which the shared lists
+    were last known to be up to date, 0 where there are none.
+
     `gauges` are read when a snapshot is taken, by the name they have there, so that they are true at any time. Whoever
     has the figure puts its function there.
     """
 
     __slots__ = (
+        "access_entries",
+        "access_failures",
+        "access_refreshed",
         "batch_sizes",
         "broken",
         "buffered",
@@ -134,6 +150,9 @@ class Counters:
         self.store_errors: Counter[str] = Counter(dict.fromkeys(reasons.STORE_ERRORS, 0))
         self.store_misfits = 0
         self.rows_missing = 0
+        self.access_entries = {f"{which} {verdict}": 0 for which in LISTS for verdict in (ALLOWED, DENIED)}
+        self.access_failures: Counter[str] = Counter(dict.fromkeys((FROM_FILE, FROM_STORE, FROM_CACHE), 0))
+        self.access_refreshed = 0.0
         self.has_share = False
         self.store_up = 1
         self.chore_failures: Counter[str] = Counter()

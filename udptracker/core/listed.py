@@ -30,6 +30,7 @@ _PASSKEY_HELP: Final = "a passkey of 8 to 128 letters, digits and -._~, or sha25
 _VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 _PASSKEY: Final = re.compile(r"[A-Za-z0-9._~-]{8,128}")
 _HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
+_MOST_USER: Final = 64
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
@@ -73,6 +74,19 @@ def parse_passkey(text: str) -> bytes:
     if _PASSKEY.fullmatch(text):
         return hash_passkey(text.encode())
     raise ValueError(f"expected {_PASSKEY_HELP}")
+
+
+def split_passkey(text: str) -> tuple[str, str]:
+    """A passkey, and the name of its user behind a blank; empty if there is none.
+
+    Raises:
+        ValueError: the name is too long, or holds what is not printable.
+    """
+    passkey, _, user = text.strip().partition(" ")
+    user = user.strip()
+    if len(user.encode()) > _MOST_USER or not user.isprintable():
+        raise ValueError(f"expected a passkey and the name of its user, at most {_MOST_USER} bytes of printable text")
+    return passkey, user
 
 
 def hash_passkey(passkey: bytes) -> bytes:

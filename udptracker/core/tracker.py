@@ -118,10 +118,14 @@ class Question:
         self.refusal = reason
         self.refused_as = counted_as or reason
 
+    def options(self) -> bytes:
+        """What stands behind the fixed part of an announce, raw (BEP 41)."""
+        fixed = ANNOUNCE_V6_REQUEST_BYTES if self.data[8:12] == ANNOUNCE_V6_ACTION else ANNOUNCE_REQUEST_BYTES
+        return self.data[fixed:]
+
     def url(self) -> SplitResult:
         """Path and query of the URL that was announced to (BEP 41), read only when somebody asks for it."""
-        fixed = ANNOUNCE_V6_REQUEST_BYTES if self.data[8:12] == ANNOUNCE_V6_ACTION else ANNOUNCE_REQUEST_BYTES
-        return url_data(self.data[fixed:])
+        return url_data(self.options())
 
 
 @final

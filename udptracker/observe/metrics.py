@@ -217,6 +217,28 @@ _FAMILIES: Final = (
         summed("reaper_last_success"),
     ),
     _family(
+        "gauge",
+        "access_entries",
+        "Entries of the lists that decide who may announce, from all sources, by list and verdict.",
+        lambda scrape: [(name.split(" "), (count,)) for name, count in sorted(scrape.sums["access_entries"].items())],
+        "list",
+        "verdict",
+    ),
+    _family(
+        "gauge",
+        "access_refreshed_timestamp_seconds",
+        "Unix time at which the shared lists of the worker that is furthest behind were last known to be up to date; "
+        "0 where there are none.",
+        summed("access_refreshed"),
+    ),
+    _family(
+        "counter",
+        "access_failures_total",
+        "Times that a list could not be brought up to date, by what it is read from.",
+        by_key("access_failures"),
+        "source",
+    ),
+    _family(
         "counter",
         "chore_failures_total",
         "Runs of what a process does besides answering that failed in an unforeseen way, by chore.",

@@ -1,7 +1,8 @@
 """Snapshots of several processes as one.
 
 Values are summed, save for what workers share or cannot add up: of what a store holds that they share the largest
-figure counts, of `store_up` the worst, and the last reaper run is the latest of them all.
+figure counts, as of the lists that each of them has, of `store_up` and of when shared lists were refreshed the worst,
+and the last reaper run is the latest of them all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from udptracker.core.swarm import Totals
 Snapshot = Mapping[str, Any]
 """What `Counters.snapshot` returns, or its copy by way of JSON."""
 
-_NOT_ADDED: Final = {"has_share", "store_up", "totals", "reaper_last_success", "reaper_seconds"}
+_NOT_ADDED: Final = {
+    "access_entries",
+    "access_refreshed",
+    "has_share",
+    "reaper_last_success",
+    "reaper_seconds",
+    "store_up",
+    "totals",
+}
 _NONE: Final = Totals(0, 0, 0)
 _OF_THE_LIVING: Final = ("queue_depth", "buffered", "resident_bytes", "tasks")
 
@@ -28,7 +37,11 @@ def merged(snapshots: Collection[Snapshot]) -> dict[str, Any]:
         for snapshot in snapshots:
             result[name] = _add(result[name], snapshot[name])
     result["store_up"] = min((snapshot["store_up"] for snapshot in snapshots), default=0)
+    refreshed = [snapshot["access_refreshed"] for snapshot in snapshots if snapshot["access_refreshed"] is not None]
+    result["access_refreshed"] = min(refreshed, default=0.0)
     for snapshot in snapshots:
+        for name, entries in snapshot["access_entries"].items():
+            result["access_entries"][name] = max(entries, result["access_entries"].get(name, 0))
         result["has_share"] |= snapshot["has_share"]
         together = add if snapshot["has_share"] else max
         for family, totals in snapshot["totals"].items():
@@ -46,7 +59,13 @@ def answering(workers: Mapping[str, Snapshot]) -> list[str]:
 
 def without_the_living(snapshot: Snapshot) -> dict[str, Any]:
     """What is left to count of a process that is gone: no gauges, since they were true of it while it lived."""
-    return {**snapshot, **dict.fromkeys(_OF_THE_LIVING, 0), "totals": {}}
+    return {
+        **snapshot,
+        **dict.fromkeys(_OF_THE_LIVING, 0),
+        "access_entries": {},
+        "access_refreshed": None,
+        "totals": {},
+    }
 
 
 def _add(left: Any, right: Any) -> Any:

@@ -103,7 +103,8 @@ class Node:
         self._busiest = BusiestSwarms(random.random, time.monotonic())
         self._status_swarms = settings.status_swarms
         watchers = [self._busiest.see] if self._status_swarms else []
-        self._access = Access(make_parts(settings, self.counters), self._executor, self._tracker, watchers)
+        parts = make_parts(settings, self.counters, speaks=number == 0)
+        self._access = Access(parts, self._executor, self._tracker, watchers)
         self._sockets = sockets
         self._read_pace = udp.read_pace
         self._transports: list[TurnTransport] = []

@@ -1,0 +1,134 @@
+"""Tables of lists: what they hold, until when, and how it leaves."""
+
+from __future__ import annotations
+
+import random
+from hashlib import sha1
+
+import pytest
+
+from udptracker.access.lists.tables import Clients, Found, Networks, Passkeys, Table, Torrents, make_table
+from udptracker.core.listed import LISTS, PARSE, PASSKEYS, TORRENTS, hash_passkey, parse_network
+
+NOW = 1_700_000_000
+
+
+def some(which: str, number: int) -> bytes:
+    """An entry of a list, another for each number below 2**16."""
+    if which == PASSKEYS:
+        return hash_passkey(b"passkey%d" % number)
+    if which == TORRENTS:
+        return sha1(b"%d" % number).digest()
+    return PARSE[which](f"-XX{number:04}" if which == "clients" else f"10.{number >> 8}.{number & 255}.0/24")
+
+
+def everything(table: Table) -> set[Found]:
+    return {found for part in table.entries() for found in part}
+
+
+def swept(table: Table, now: int) -> None:
+    for _ in table.sweep(now):
+        pass
+
+
+@pytest.mark.parametrize("which", LISTS)
+class TestEveryTable:
+    def test_an_entry_is_found_with_its_verdict_until_it_is_removed(self, which: str) -> None:
+        table = make_table(which)
+        entry, other = some(which, 1), some(which, 2)
+        table.put(entry, True, 0, "")
+        assert table.find(entry, NOW) == Found(entry, True, 0)
+        assert table.find(other, NOW) is None
+        table.put(entry, False, NOW + 1, "")
+        assert table.find(entry, NOW) == Found(entry, False, NOW + 1)
+        assert table.counts() == (1, 0)
+        table.remove(entry)
+        table.remove(other)
+        assert table.find(entry, NOW) is None
+        assert table.counts() == (0, 0)
+
+    def test_an_entry_ends_when_it_is_due(self, which: str) -> None:
+        table = make_table(which)
+        soon, later, never = (some(which, number) for number in range(3))
+        for entry, expires in ((soon, NOW), (later, NOW + 100), (never, 0)):
+            table.put(entry, True, expires, "")
+        assert [table.find(entry, NOW - 1) is None for entry in (soon, later, never)] == [False, False, False]
+        assert [table.find(entry, NOW) is None for entry in (soon, later, never)] == [True, False, False]
+        swept(table, NOW)
+        assert {found.entry for found in everything(table)} == {later, never}
+        swept(table, NOW + 100)
+        assert everything(table) == {Found(never, True, 0)}
+        assert table.counts() == (0, 1)
+
+    def test_a_model_and_the_table_agree(self, which: str) -> None:
+        """Some 2,000 changes, more than the buckets there are at first, against a dictionary."""
+        rng, table = random.Random(20260101), make_table(which)
+        model: dict[bytes, Found] = {}
+        for _ in range(6_000):
+            entry = some(which, rng.randrange(3_000))
+            if rng.random() < 0.2:
+                table.remove(entry)
+                model.pop(entry, None)
+            else:
+                found = Found(entry, rng.random() < 0.5, rng.choice((0, NOW, NOW + 1)))
+                table.put(*found)
+                model[entry] = found
+        assert everything(table) == set(model.values())
+        denied = sum(found.denied for found in model.values())
+        assert table.counts() == (len(model) - denied, denied)
+        for number in range(3_000):
+            entry = some(which, number)
+            known = model.get(entry)
+            assert table.find(entry, NOW) == (None if known is None or known.expires == NOW else known)
+        for _ in table.clear():
+            pass
+        assert everything(table) == set()
+
+
+def test_an_info_hash_across_two_others_is_none_of_them() -> None:
+    """The end of one record and the beginning of the next look like a third, in one bucket of all three."""
+    torrents = Torrents()
+    first, second = bytes(18) + b"ab", b"\1" * 18 + b"ab"
+    torrents.put(first, True, 0, "")
+    torrents.put(second, True, 0, "")
+    across = (first + bytes(4) + second)[6:26]
+    across = across[:18] + b"ab" if across[18:] != b"ab" else across
+    assert torrents.find(across, NOW) is None
+    joined = first + bytes(4) + second
+    for at in range(1, 24):
+        assert torrents.denied.holds(joined[at : at + 20], NOW) is False
+
+
+def test_the_longest_beginning_decides() -> None:
+    clients = Clients()
+    for text, denied in (("-XX", True), ("-XX12", False), ("-XX123", True)):
+        clients.put(text.encode(), denied, 0, "")
+    ranks = [clients.rank(peer.ljust(20, b"0"), NOW) for peer in (b"-XX9", b"-XX120", b"-XX123", b"-YY")]
+    assert [rank & 1 if rank >= 0 else None for rank in ranks] == [1, 0, 1, None]
+
+
+@pytest.mark.parametrize(
+    ("network", "inside", "outside"),
+    [
+        ("192.0.2.0/24", "c0000201", "c0000301"),
+        ("192.0.2.7", "c0000207", "c0000208"),
+        ("0.0.0.0/0", "c0000201", "20010db8" + "00" * 12),
+        ("2001:db8::/33", "20010db87" + "f" * 23, "20010db88" + "0" * 23),
+        ("::/0", "00" * 16, "c0000201"),
+        ("::ffff:192.0.2.0/120", "c0000201", "c0000301"),
+    ],
+)
+def test_a_network_holds_its_addresses(network: str, inside: str, outside: str) -> None:
+    networks = Networks()
+    networks.put(parse_network(network), True, 0, "")
+    assert networks.rank(bytes.fromhex(inside), NOW) & 1 == 1
+    assert networks.rank(bytes.fromhex(outside), NOW) == -1
+
+
+def test_a_passkey_that_is_like_another_is_none() -> None:
+    """What is looked up by is the first half of the hash; the other half counts as well."""
+    passkeys = Passkeys()
+    known = hash_passkey(b"a passkey")
+    passkeys.put(known, False, 0, "somebody")
+    assert passkeys.find(known, NOW) == Found(known, False, 0, "somebody")
+    assert passkeys.find(known[:-1] + bytes((known[-1] ^ 1,)), NOW) is None
