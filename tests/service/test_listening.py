@@ -13,7 +13,7 @@ import pytest
 from tests.support.waiting import free_port
 from udptracker import config
 from udptracker.config import Listen
-from udptracker.service.listening import Bound, bind_all, take_over
+from udptracker.service.listening import Bound, bind_all, for_metrics, take_over
 from udptracker.service.notify import Inherited
 
 BUFFER = 1 << 16
@@ -118,8 +118,19 @@ def test_one_that_was_named_or_is_the_only_one_is_an_error(named: bool) -> None:
 
 
 def test_only_udp_sockets_are_taken_over() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as tcp, pytest.raises(OSError, match=r"'metrics'.* none of UDP"):
-        take_over([Inherited("metrics", tcp)], 1, must_steer=False)
+    with socket.create_server(("127.0.0.1", 0)) as tcp, pytest.raises(OSError, match=r"'udptracker'.* none of UDP"):
+        take_over([Inherited("udptracker", tcp)], 1, must_steer=False)
+
+
+def test_a_socket_for_metrics_is_told_by_its_name() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        given = [Inherited("udptracker", udp), Inherited("metrics", tcp)]
+        assert for_metrics(given) == ([tcp], given[:1])
+        with pytest.raises(OSError, match=r"'metrics' .* none that listens for TCP"):
+            for_metrics([Inherited("metrics", udp)])
 
 
 def test_the_wildcard_that_is_taken_over_tells_its_families() -> None:

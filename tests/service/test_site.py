@@ -35,6 +35,7 @@ def start(**changes: Any) -> HttpServer | None:
         "alive": lambda: True,
         "ready": lambda: (False, "the store does not answer"),
         "busiest": lambda: SWARMS,
+        "listeners": (),
     }
     sources = {name: changes.pop(name, source) for name, source in sources.items()}
     running = settings(**changes)
@@ -106,6 +107,16 @@ def test_every_field_is_documented_and_every_documented_field_is_there() -> None
     text = (Path(__file__).parents[2] / "docs" / "stats.md").read_text()
     documented = set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)) - {"store.standby"}
     assert told == documented
+
+
+def test_a_socket_that_was_handed_over_takes_the_place_of_the_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        server = start(metrics_addr="off", listeners=[opened])
+        assert server is not None
+        try:
+            assert get(f"http://127.0.0.1:{server.port}/healthz") == (200, "alive\n")
+        finally:
+            server.stop()
 
 
 def test_an_address_in_use_is_named() -> None:

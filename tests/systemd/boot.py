@@ -229,6 +229,23 @@ def test_each_swarm_has_one_worker_on_sockets_of_systemd_on_memory(machine: Mach
         assert found["requests"]["answered"] == found["requests"]["sent"], found["requests"]
 
 
+def test_the_socket_for_metrics_is_known_by_its_name(machine: Machine) -> None:
+    source = "/usr/src/udptracker/systemd/udptracker-metrics.socket"
+    machine.run("install", "-Dm644", source, "/run/systemd/system/udptracker-metrics.socket")
+    ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:6880/healthz').read().decode())"
+    machine.write(CONFIG, f"{BASE}  metrics_addr: 'off'\n")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("stop", "udptracker")
+    machine.systemctl("start", "udptracker-metrics.socket", "udptracker")
+    settle(machine)
+    assert machine.run("python3", "-c", ask) == "alive\n\n"
+    assert announce(machine)["interval"] == 1800
+    machine.write(CONFIG, BASE)
+    machine.systemctl("stop", "udptracker", "udptracker-metrics.socket")
+    machine.systemctl("start", "udptracker")
+    settle(machine)
+
+
 def test_one_that_stands_still_is_bitten_by_the_watchdog(machine: Machine) -> None:
     """The parent of the workers, and then one of these."""
     machine.write(CONFIG, f"{BASE}  workers: 2\n  storage: {{name: redis}}\n")

@@ -23,7 +23,7 @@ import socket
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -80,6 +80,7 @@ class HttpServer:
     Args:
         host, port: where to listen: a name is every address it has, no name and `::` are all addresses of both
             families. Port 0 takes a free one.
+        listeners: sockets that somebody else opened for it, in their place; it closes them.
         pages: by path. If one raises, that is logged and the client gets a bare 500.
         chores: what is done beside.
         request_timeout: seconds a client has to send its request and to read the answer.
@@ -94,10 +95,11 @@ class HttpServer:
         port: int,
         *,
         pages: Mapping[str, Page],
+        listeners: Sequence[socket.socket] = (),
         chores: tuple[Chore, ...] = (),
         request_timeout: float = 10.0,
     ) -> None:
-        self._listeners = _listen(host, port)
+        self._listeners = list(listeners) or _listen(host, port)
         self.port: Final[int] = self._listeners[0].getsockname()[1]
         """The port listened on."""
         self._loop = asyncio.SelectorEventLoop()

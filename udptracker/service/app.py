@@ -7,7 +7,8 @@ import itertools
 import logging
 import os
 import secrets
-from collections.abc import Callable, Coroutine
+import socket
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from udptracker.access.base import AccessError
@@ -17,7 +18,7 @@ from udptracker.core.swarm import StoreError
 from udptracker.observe.kernel import socket_drops
 from udptracker.service import lifecycle
 from udptracker.service.chores import Chores
-from udptracker.service.listening import Bound, bind_all, take_over
+from udptracker.service.listening import Bound, bind_all, for_metrics, take_over
 from udptracker.service.notify import Notifier, inherited
 from udptracker.service.reload import OneAfterAnother, Reloader
 from udptracker.service.site import start_site
@@ -52,13 +53,14 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
                 "so its connection ids are unknown to other nodes and after a restart"
             )
     try:
-        workers, handed = settings.worker_count(), inherited(os.environ)
+        workers = settings.worker_count()
+        listeners, handed = for_metrics(inherited(os.environ))
         must_steer = workers > 1 and not settings.storage.config.is_shared
         if handed:
             bound = take_over(handed, workers, must_steer=must_steer)
         else:
             bound = bind_all(settings.udp.addresses(), workers, settings.udp.receive_buffer, must_steer=must_steer)
-        lifecycle.run(_serve(settings, read, own, bound, Notifier(os.environ)))
+        lifecycle.run(_serve(settings, read, own, bound, listeners, Notifier(os.environ)))
     except (OSError, StoreError, AccessError) as error:
         log.error("%s", error)
         return 1
@@ -67,12 +69,18 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
 
 
 async def _serve(
-    settings: Settings, read: Callable[[], Loaded], own: list[bytes], bound: Bound, notifier: Notifier
+    settings: Settings,
+    read: Callable[[], Loaded],
+    own: list[bytes],
+    bound: Bound,
+    listeners: Sequence[socket.socket],
+    notifier: Notifier,
 ) -> None:
     """A node in this process or in several others, metrics in a thread of this one.
 
     Args:
         own: the key of connection ids for as long as none is configured.
+        listeners: for the metrics, if they were handed over.
     """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -126,6 +134,7 @@ async def _serve(
         alive=lambda: _on_loop(loop, service.alive(), False),
         ready=lambda: _on_loop(loop, service.ready(), (False, "the event loop does not answer")),
         busiest=lambda: _on_loop(loop, service.busiest(), []),
+        listeners=listeners,
     )
     try:
         await lifecycle.live(service, told, serving, notifier.stopping)

@@ -20,6 +20,10 @@ from udptracker.service.notify import Inherited
 
 log = logging.getLogger(__name__)
 
+METRICS: Final = "metrics"
+"""What names a socket for HTTP among those that are handed over (FileDescriptorName= in systemd.socket(5))."""
+
+_IP: Final = (socket.AF_INET, socket.AF_INET6)
 _ABSENT: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """What a kernel says that has no such family, or none of its addresses."""
 
@@ -72,6 +76,19 @@ def bind_all(addresses: Sequence[Listen], workers: int, receive_buffer: int, *, 
     return bound
 
 
+def for_metrics(handed: Sequence[Inherited]) -> tuple[list[socket.socket], list[Inherited]]:
+    """Of what was handed over the sockets for metrics, by the name that their unit gives them, and the rest.
+
+    Raises:
+        OSError: one of them is no listening socket of TCP.
+    """
+    named = [sock for name, sock in handed if name == METRICS]
+    for sock in named:
+        if sock.family not in _IP or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError(f"the socket {METRICS!r} that was handed over is none that listens for TCP")
+    return named, [each for each in handed if each.name != METRICS]
+
+
 def take_over(handed: Sequence[Inherited], workers: int, *, must_steer: bool) -> Bound:
     """The same of sockets that somebody else has opened, who keeps them while the tracker is restarted.
 
@@ -85,7 +102,7 @@ def take_over(handed: Sequence[Inherited], workers: int, *, must_steer: bool) ->
     """
     by_address: dict[Listen, list[socket.socket]] = {}
     for name, sock in handed:
-        if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        if sock.type != socket.SOCK_DGRAM or sock.family not in _IP:
             raise OSError(f"the socket {name!r} that was handed over is none of UDP")
         by_address.setdefault(_address_of(sock), []).append(sock)
     bound = Bound(list(by_address), [[] for _ in range(workers)])

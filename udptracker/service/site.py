@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -29,6 +30,7 @@ def start_site(
     alive: Callable[[], bool],
     ready: Callable[[], tuple[bool, str]],
     busiest: Callable[[], Sequence[BusySwarm]],
+    listeners: Sequence[socket.socket] = (),
 ) -> HttpServer | None:
     """The started HTTP server, or None where it is off.
 
@@ -40,11 +42,12 @@ def start_site(
         alive: whether every process of it responds.
         ready: whether requests reach the store, and a word on it.
         busiest: the swarms that announce most, as many as `status_swarms` says.
+        listeners: sockets that were handed over for it, in place of those of its address.
 
     Raises:
         OSError: its address cannot be bound; the message names it.
     """
-    address = settings().metrics_endpoint()
+    address = listeners[0].getsockname()[:2] if listeners else settings().metrics_endpoint()
     if address is None:
         return None
     host, port = address
@@ -72,7 +75,8 @@ def start_site(
         ready=ready,
     )
     try:
-        server = HttpServer(host, port, pages=site, chores=(Chore(STATS, SAMPLE_SECONDS, status.sample),))
+        chore = Chore(STATS, SAMPLE_SECONDS, status.sample)
+        server = HttpServer(host, port, pages=site, listeners=listeners, chores=(chore,))
     except OSError as error:
         raise OSError(f"cannot serve metrics on {host or 'all addresses'} port {port}: {error.strerror}") from error
     server.start()
