@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.access.support import INFO_HASH, Gate, announce, scrape
+from tests.access.support import INFO_HASH, PEER_ID, Gate, announce, scrape
+from tests.access.tokens import issuer, token
 from tests.config.support import settings
 from tests.conftest import Daemons
+from tests.support.daemon import Daemon
 from tests.support.udp import Refused
+from tests.support.waiting import PATIENCE
 from udptracker.access.access import Access
 from udptracker.access.hooks.part import Hooks
 from udptracker.core import wire
@@ -125,3 +128,108 @@ def test_a_running_tracker_takes_other_lists_and_counts_by_hook(daemons: Daemons
         with pytest.raises(Refused, match="unapproved torrent"):
             client.announce(INFO_HASH, 1)
     assert 'udptracker_hook_refusals_total{hook="torrent approval"} 2.0' in daemon.get("/metrics")[1]
+
+
+CHIHAYA = """
+chihaya:
+  announce_interval: "30m"
+  min_announce_interval: "15m"
+  metrics_addr: "0.0.0.0:6880"
+  http:
+    addr: "0.0.0.0:6969"
+    https_addr: ""
+    tls_cert_path: ""
+    tls_key_path: ""
+    read_timeout: "5s"
+    write_timeout: "5s"
+    enable_keepalive: false
+    idle_timeout: "30s"
+    enable_request_timing: false
+    announce_routes:
+      - "/announce"
+    scrape_routes:
+      - "/scrape"
+    allow_ip_spoofing: false
+    real_ip_header: "x-real-ip"
+    max_numwant: 100
+    default_numwant: 50
+    max_scrape_infohashes: 50
+  udp:
+    addr: "0.0.0.0:6969"
+    max_clock_skew: "10s"
+    private_key: "paste a random string here that will be used to hmac connection IDs"
+    enable_request_timing: false
+    allow_ip_spoofing: false
+    max_numwant: 100
+    default_numwant: 50
+    max_scrape_infohashes: 50
+  storage:
+    name: "memory"
+    config:
+      gc_interval: "3m"
+      peer_lifetime: "31m"
+      shard_count: 1024
+      prometheus_reporting_interval: "1s"
+  prehooks:
+
+  - name: "jwt"
+    options:
+      issuer: "https://issuer.example"
+      audience: "https://tracker.example"
+      jwk_set_url: "KEYS"
+      jwk_set_update_interval: "5m"
+
+  - name: "client approval"
+    options:
+      whitelist:
+        - "UT0001"
+
+  - name: "interval variation"
+    options:
+      modify_response_probability: 1
+      max_increase_delta: 60
+      modify_min_interval: true
+
+  - name: "torrent approval"
+    options:
+      whitelist:
+        - "HASH"
+"""
+"""chihaya's example file with its hooks in force."""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_of_chihaya_with_its_four_hooks_starts_unchanged(daemons: Daemons, workers: int) -> None:
+    with issuer() as served:
+        config = CHIHAYA.replace("KEYS", f"{served.url}/keys").replace("HASH", INFO_HASH.hex())
+        daemon = daemons("memory", config=config, arguments=["--workers", str(workers)])
+    with daemon.client() as client:
+
+        def ask(given: str, info_hash: bytes = INFO_HASH, peer_id: bytes = PEER_ID) -> wire.AnnounceResponse:
+            options = wire.encode_url_data(f"/announce{given}")
+            return client.announce(info_hash, 6881, peer_id=peer_id, options=options)
+
+        def words(*asked: Any) -> str:
+            with pytest.raises(Refused) as refused:
+                ask(*asked)
+            return str(refused.value)
+
+        assert 1801 <= ask(f"?jwt={token()}").interval <= 1860
+        assert words("") == "unapproved request: missing jwt"
+        assert words(f"?jwt={token(exp=1)}") == "unapproved request: invalid jwt"
+        assert words(f"?jwt={token()}", INFO_HASH, b"-XX0001-000000006881") == "unapproved client"
+        assert words(f"?jwt={token(infohash=OTHER.hex())}", OTHER) == "unapproved torrent"
+        assert client.scrape(OTHER)[0].seeders == 0
+    figures = daemon.get("/metrics")[1]
+    assert 'udptracker_hook_refusals_total{hook="jwt"} 2.0' in figures
+    assert 'udptracker_hook_refusals_total{hook="interval variation"} 0.0' in figures
+
+
+def test_a_file_whose_keys_are_nowhere_refuses_the_start(tmp_path: Path) -> None:
+    with issuer() as served:
+        config = CHIHAYA.replace("KEYS", served.url).replace("HASH", INFO_HASH.hex())
+    with Daemon(tmp_path, config=config) as daemon:
+        daemon.start(wait=False)
+        assert daemon.process.wait(PATIENCE) != 0
+        assert "jwt: there is no key set: 127.0.0.1" in daemon.log
+        assert "Traceback" not in daemon.log

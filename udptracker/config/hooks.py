@@ -8,11 +8,11 @@ import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from udptracker.config.values import Interval, Part, Positive, checked_broker, whole
+from udptracker.core.text import is_url
 from udptracker.redis.url import redacted
 
 SHARE: Final = "a share of 1, where other numbers with a fraction are durations"
@@ -50,12 +50,7 @@ def _share(value: Any) -> float:
 
 
 def _url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_one = False
-    if not is_one or not re.fullmatch(r"[!-~]+", url) or "@" in parts.netloc or parts.fragment:
+    if not is_url(url):
         raise ValueError("a URL such as https://example.org/path, without user, password and fragment")
     return url
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 
 def printable(text: str) -> str:
     """The text with whatever is no visible character or space as its escape in Python (`\\x1b`), on one line.
@@ -10,3 +12,20 @@ def printable(text: str) -> str:
     made to type. Marks of direction and other characters without a shape of their own are shown as escapes, too.
     """
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def is_url(text: str) -> bool:
+    """Whether it is a URL of http or https, with a host, and without user, password and fragment."""
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and "@" not in parts.netloc
+            and "#" not in text
+        )
+    except ValueError:
+        return False

@@ -57,7 +57,25 @@ def _interval_variation(name: str, options: Any, counters: Counters, interval: i
     return IntervalVariation(name, counters, interval, share, most)
 
 
+def _jwt(name: str, options: Any, counters: Counters, needs: None) -> AtOnce:
+    try:
+        import cryptography  # noqa: F401  # PyJWT does without, and then knows no asymmetric algorithm
+
+        from udptracker.access.hooks.jwt_approval import JwtApproval
+    except ImportError:
+        raise AccessError("jwt needs PyJWT and cryptography: pip install 'udptracker[jwt]'") from None
+    return JwtApproval(
+        name,
+        counters,
+        issuer=options.issuer,
+        audience=options.audience,
+        url=options.jwk_set_url,
+        interval=options.jwk_set_update_interval,
+    )
+
+
 _PREHOOKS: Final[Mapping[str, _Ours]] = {
+    "jwt": _Ours(_jwt),
     "torrent approval": _Ours(_torrent_approval),
     "client approval": _Ours(_client_approval),
     "interval variation": _Ours(_interval_variation, lambda settings: int(settings.announce_interval)),

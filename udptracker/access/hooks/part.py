@@ -59,6 +59,10 @@ class Hooks:
             )
             for hook in settings.prehooks
         ]
+        for kept in self._kept:
+            await kept.hook.open()
 
     async def close(self) -> None:
+        for kept in self._kept:
+            await kept.hook.close()
         self._kept = []
