@@ -33,7 +33,7 @@ _REFRESH_SECONDS: Final = 0.2
 _KEPT_SECONDS: Final = 60.0
 """How long a node without slots stays connected once something was sent to it: it may be about to get some."""
 _ASKING: Final = pack("ASKING")
-_REDIRECTION: Final = re.compile(r"(MOVED|ASK) (\d+) (\S*):(\d+)")
+_REDIRECTION: Final = re.compile(r"(MOVED|ASK) (\d{1,5}) (\S*):(\d{1,5})(?!\d)", re.ASCII)
 _PORTS: Final = 1 << 16
 _UNKNOWN_HOSTS: Final = (None, b"", b"?")
 
@@ -225,7 +225,7 @@ class Cluster(Topology):
                 owners = _parse_map(ranges, address)
             except (StoreUnavailable, ReplyError, TimeoutError):
                 continue
-            except (TypeError, ValueError, LookupError, AttributeError) as error:
+            except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
                 if self._seldom.allows(repr(error), asyncio.get_running_loop().time()):
                     log.warning("cluster node %s:%d answers what is no map of slots: %r", *address, error)
                 continue

@@ -7,8 +7,9 @@ the latest failover is believed: each failover has a higher epoch than the one b
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from hiredis import ReplyError
 
@@ -20,6 +21,8 @@ from udptracker.redis.url import Broker
 
 _GRACE: Final = 0.2
 """Seconds for the others to answer once one has: long for those that live, short beside a failover."""
+
+_PORTS: Final = 1 << 16
 
 _Found = tuple[int, str, int]
 """Epoch, host, port."""
@@ -64,19 +67,29 @@ async def _ask(broker: Broker, host: str, port: int, timeouts: Timeouts) -> _Fou
     link = await connect(broker, host, port, timeouts)
     try:
         async with asyncio.timeout(timeouts.connect):
-            return await _name_master(link, broker.service)
+            return await name_master(link, broker.service)
     except TimeoutError:
         raise StoreUnavailable(f"{host}:{port} did not answer within {timeouts.connect:g} s") from None
     except ReplyError as error:
         raise StoreUnavailable(f"{host}:{port} says {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreUnavailable(f"{host}:{port} answers what is no master: {error!r}") from error
+    except _NotOne as error:
+        raise StoreUnavailable(f"{host}:{port} answers what is no master: {error}") from error
     finally:
         link.abort("asked")
         await link.lost
 
 
-async def _name_master(link: Link, service: str) -> _Found:
+class _NotOne(StoreUnavailable):
+    """An answer of no master."""
+
+
+async def name_master(link: Link, service: str) -> _Found:
+    """What the sentinel at the other end knows.
+
+    Raises:
+        ReplyError: it knows no such master.
+        StoreUnavailable: its answer is none, or the connection ended first.
+    """
     try:
         reply = await link.call("SENTINEL", "MASTER", service)
     except ReplyError:
@@ -84,6 +97,21 @@ async def _name_master(link: Link, service: str) -> _Found:
         known = await link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
         if known is None:
             raise
-        return 0, known[0].decode(), int(known[1])
-    state = dict(zip(reply[::2], reply[1::2], strict=True))
-    return int(state[b"config-epoch"]), state[b"ip"].decode(), int(state[b"port"])
+        return _read(lambda: (0, known[0], known[1]))
+
+    def found() -> tuple[Any, Any, Any]:
+        state = dict(zip(reply[::2], reply[1::2], strict=True))
+        return state[b"config-epoch"], state[b"ip"], state[b"port"]
+
+    return _read(found)
+
+
+def _read(take: Callable[[], tuple[Any, Any, Any]]) -> _Found:
+    try:
+        epoch, host, port = take()
+        found = int(epoch), host.decode(), int(port)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise _NotOne(repr(error)) from error
+    if not 0 < found[2] < _PORTS:
+        raise _NotOne(f"port {found[2]}")
+    return found

@@ -26,6 +26,8 @@ _ADDRESS_THEN_PORT: Final = {family: (*range(22, PEER_KEY_BYTES[family]), 20, 21
 
 _unpackers: Final[dict[int, dict[int, Callable[[bytes], tuple[bytes, ...]]]]] = {family: {} for family in FAMILIES}
 """By family and a number of compact endpoints, what takes that many apart: a quarter of the cost of slices."""
+_MOST_UNPACKED: Final = 1_024
+"""Endpoints up to which it is kept: 17 MB a family, should a store answer with every number of them."""
 
 
 @final
@@ -63,7 +65,9 @@ def make_pools(packed: bytes, seeders: int, leechers: int, family: int) -> Pools
     count, known = seeders + leechers, _unpackers[family]
     unpack = known.get(count)
     if unpack is None:
-        unpack = known[count] = Struct(f"{COMPACT_BYTES[family]}s" * count).unpack
+        unpack = Struct(f"{COMPACT_BYTES[family]}s" * count).unpack
+        if count <= _MOST_UNPACKED:
+            known[count] = unpack
     endpoints = unpack(packed)
     end = seeders * COMPACT_BYTES[family]
     if len(set(endpoints)) == count:

@@ -10,6 +10,7 @@ from hiredis import ReplyError
 from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Role, compact_endpoint
 from udptracker.redis.segment import segment
 from udptracker.redis.topology import Topology
+from udptracker.storage.redis.errors import comprehending
 from udptracker.storage.redis.layout import downloads_key, group, parse_count, parse_swarm_key, swarm_key
 
 _AT_ONCE: Final = 500
@@ -48,7 +49,8 @@ class Slice(NamedTuple):
 class Holdings:
     """Questions to a store that was started by whoever asks.
 
-    All of them raise `ReplyError` when the server refuses, and `StoreUnavailable` when it does not answer.
+    All of them raise `ReplyError` when the server refuses, and `StoreUnavailable` when it does not answer, or with what
+    it was not asked.
     """
 
     def __init__(self, topology: Topology) -> None:
@@ -68,7 +70,7 @@ class Holdings:
 
     async def swarms(self) -> AsyncIterator[Slice]:
         """All swarms that the registry names, in slices; one that has seeders and leechers may come twice."""
-        names = sum([await self._call(group(family), "HLEN", group(family)) for family in FAMILIES])
+        names = sum([await self._size(group(family)) for family in FAMILIES])
         seen = 0
         for family in FAMILIES:
             batch: list[bytes] = []
@@ -80,6 +82,7 @@ class Holdings:
                     batch = []
             yield Slice(seen, max(names, seen), await self._count(_named(batch)))
 
+    @comprehending
     async def _count(self, swarms: list[tuple[int, bytes]]) -> list[Counts]:
         keys = [swarm_key(family, role, info_hash) for family, info_hash in swarms for role in Role]
         replies = await self._topology.send([segment(key, "HLEN", key) for key in keys]) if keys else []
@@ -92,6 +95,7 @@ class Holdings:
             for swarm, (seeders, leechers) in zip(swarms, sizes, strict=True)
         ]
 
+    @comprehending
     async def _with_downloads(self, counts: Counts) -> Counts:
         key = downloads_key(counts.family, counts.info_hash)
         return counts._replace(downloads=parse_count(await self._call(key, "HGET", key, counts.info_hash)))
@@ -100,11 +104,23 @@ class Holdings:
         """Fields and values of a hash, a slice at a time."""
         cursor = b"0"
         while True:
-            cursor, fields = await self._call(key, "HSCAN", key, cursor, "COUNT", str(_AT_ONCE))
-            for at in range(0, len(fields), 2):
-                yield fields[at], fields[at + 1]
+            cursor, fields = await self._slice(key, cursor)
+            for field in fields:
+                yield field
             if cursor == b"0":
                 break
+
+    @comprehending
+    async def _slice(self, key: bytes, cursor: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """The next cursor, and some fields with their values."""
+        following, flat = await self._call(key, "HSCAN", key, cursor, "COUNT", str(_AT_ONCE))
+        if not all(isinstance(each, bytes) for each in (following, *flat)):
+            raise TypeError("what is no text in HSCAN")
+        return following, list(zip(flat[::2], flat[1::2], strict=True))
+
+    @comprehending
+    async def _size(self, key: bytes) -> int:
+        return int(await self._call(key, "HLEN", key))
 
     async def _call(self, key: bytes, *command: Any) -> Any:
         return await self._topology.call(key, *command)

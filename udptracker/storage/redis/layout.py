@@ -83,10 +83,13 @@ def info_hash_counter(family: int) -> bytes:
     return b"IPv%d_infohash_count" % family
 
 
+_MOST_DIGITS: Final = len(str(-(2**63)))
+
+
 def parse_count(reply: object) -> int:
-    """A reply to GET of a counter; one that is absent or broken is 0."""
+    """A reply to GET of a counter; one that is absent or broken is 0, also by more digits than Redis counts to."""
     try:
-        return int(reply) if isinstance(reply, bytes) else 0
+        return int(reply) if isinstance(reply, bytes) and len(reply) <= _MOST_DIGITS else 0
     except ValueError:
         return 0
 

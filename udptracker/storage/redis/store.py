@@ -20,7 +20,7 @@ from udptracker.redis.topology import Topology
 from udptracker.storage.base import ReapReport
 from udptracker.storage.redis import keys
 from udptracker.storage.redis.clock import StoreClock
-from udptracker.storage.redis.errors import is_broken_value
+from udptracker.storage.redis.errors import comprehending, is_broken_value
 from udptracker.storage.redis.eviction import warn_of_eviction
 from udptracker.storage.redis.layout import (
     PING,
@@ -119,6 +119,7 @@ class RedisStore(ReplayableStore):
             else:
                 return
 
+    @comprehending
     async def check(self) -> Identity:
         """The run ids of the servers and the generations of their data, after a try of all that is needed of them.
 
@@ -132,12 +133,15 @@ class RedisStore(ReplayableStore):
             await warn_of_eviction(self._topology)
         return Identity(servers, await self._witness.identify())
 
+    @comprehending
     async def look(self) -> Look:
         return Look(*await self._witness.look())
 
+    @comprehending
     async def raise_doubt(self, since: int) -> None:
         await self._witness.raise_doubt(since)
 
+    @comprehending
     async def missing(self, pools: Mapping[Pool, Sequence[bytes]]) -> list[Pool]:
         segments = []
         for (family, info_hash, role), peers in pools.items():
@@ -146,6 +150,7 @@ class RedisStore(ReplayableStore):
         replies = await self._ask(segments)
         return [pool for pool, found in zip(pools, replies, strict=True) if found == 0 or _nobody(found)]
 
+    @comprehending
     async def replay(self, entries: Sequence[Entry]) -> Outcome:
         replay = Replay(entries, self._stopped_milliseconds)
         questions = replay.questions()
@@ -169,6 +174,7 @@ class RedisStore(ReplayableStore):
                 await self._flush_changes()
         await self._topology.close()
 
+    @comprehending
     async def execute(self, batch: Sequence[Operation]) -> list[Result | StoreError]:
         planned = Batch(
             batch,
@@ -212,11 +218,13 @@ class RedisStore(ReplayableStore):
                     self._topology.drop_links("the server became a replica")
                 raise result
 
+    @comprehending
     async def reap(self, cutoff: int) -> ReapReport:
         cutoff -= await self._witness.jumped()
         walk = Walk(self._topology, cutoff, self._flush_changes, now=self.now(), interval=self._reap_interval)
         return await walk.run()
 
+    @comprehending
     async def totals(self) -> dict[int, Totals]:
         await self._flush_changes()
         names = [
@@ -232,9 +240,11 @@ class RedisStore(ReplayableStore):
         numbers = [max(parse_count(reply), 0) for reply in replies]
         return {family: Totals(*numbers[at : at + 3]) for at, family in zip((0, 3), FAMILIES, strict=True)}
 
+    @comprehending
     async def agree_on_keys(self, proposed: bytes) -> list[bytes]:
         return await keys.agree(self._topology, proposed)
 
+    @comprehending
     async def ping(self) -> None:
         """A write, since a server may answer and still refuse to be written to."""
         await self._ask([segment(PING, "SET", PING, "1", "PX", "1000")])

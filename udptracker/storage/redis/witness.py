@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _DOUBTS_MILLISECONDS: Final = b"600000"
 _SECOND: Final = 1_000_000_000
+_MOST_NANOSECONDS: Final = 10**19
+"""What stamps have digits for."""
 _CLOCK_KEY: Final = b"IPv4"
 _READINGS: Final = 3
 """Of the clock, when the server is reached."""
@@ -140,7 +142,9 @@ class Witness:
         try:
             seconds, microseconds = moment
             server = int(seconds) * _SECOND + int(microseconds) * 1000
-        except (TypeError, ValueError):
+            if not 0 <= server < _MOST_NANOSECONDS:
+                raise ValueError
+        except (TypeError, ValueError, ArithmeticError):
             if self._refused != str(moment):
                 self._refused = str(moment)
                 log.warning("the server does not tell its time (%s): this node goes by its own clock", moment)

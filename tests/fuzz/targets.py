@@ -1,0 +1,21 @@
+"""Every target by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tests.fuzz.base import Target
+from tests.fuzz.store import LinkTarget, MapTarget, OperatorTarget, RepliesTarget
+from tests.fuzz.texts import ConfigTarget, ResponseTarget
+from tests.fuzz.turn import TurnTarget
+
+TARGETS: Final[Mapping[str, Callable[[], Target]]] = {
+    "turn": TurnTarget,
+    "link": LinkTarget,
+    "replies": RepliesTarget,
+    "operator": OperatorTarget,
+    "map": MapTarget,
+    "config": ConfigTarget,
+    "response": ResponseTarget,
+}
