@@ -39,6 +39,20 @@ _MOST_PEERS: Final = 2_000
 _REAPED_EVERY: Final = 5_000
 """Inputs between two runs of the reaper."""
 
+CONFIGURATION: Final = f"""
+udptracker:
+  access:
+    torrents: {{deny: ["{"00" * 20}"]}}
+    clients: {{deny: ["-BAD"]}}
+    networks: {{deny: ["192.0.2.7/32", "2001:db8::c000:206/128"]}}
+    passkeys: {{allow: ["0123456789abcdef somebody"]}}
+  prehooks:
+    - {{name: torrent approval, options: {{blacklist: ["{"ff" * 20}"]}}}}
+    - {{name: client approval, options: {{blacklist: ["UT2210"]}}}}
+    - {{name: interval variation, options: {{modify_response_probability: 0.5, max_increase_delta: 60}}}}
+"""
+"""One of each kind of rule, none of which keeps most requests out."""
+
 
 class Finding(AssertionError):
     """An answer that must not be."""
@@ -62,7 +76,7 @@ class TurnTarget:
         configuration: YAML that says who may announce, beside a tracker on memory.
     """
 
-    def __init__(self, configuration: str = "udptracker: {}") -> None:
+    def __init__(self, configuration: str = CONFIGURATION) -> None:
         settings = config.parse(configuration, {}).settings
         self._now = 1_700_000_000.0
         self._counters = Counters()
@@ -82,7 +96,7 @@ class TurnTarget:
         self._faults = _Faults()
         logging.getLogger("udptracker").addHandler(self._faults)
         self._loop = asyncio.new_event_loop()
-        self._access = Access(make_parts(settings, self._counters), self._guard, self._tracker)
+        self._access = Access(make_parts(settings, self._counters, speaks=False), self._guard, self._tracker)
         self._loop.run_until_complete(self._access.open())
 
     def close(self) -> None:
