@@ -100,6 +100,7 @@ def _main(builds: Builds) -> int:
     chosen.output.mkdir(parents=True, exist_ok=True)
     results.write_json(chosen.output / "benchmark.json", bench.measured, chosen.scale)
     chart.draw(chosen.output / "benchmark.svg", rows)
+    chart.draw(chosen.output / "mixed.svg", [row for row in rows if row.load == MIXED])
     if chosen.readme and not status:
         results.write_into(chosen.readme, rows)
     return status

@@ -1,4 +1,4 @@
-"""The chart of the README: microseconds of CPU a request, by load and tracker."""
+"""The charts of README and docs: microseconds of CPU a request, by load and tracker."""
 
 from __future__ import annotations
 

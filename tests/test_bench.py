@@ -10,6 +10,8 @@ from typing import Final
 
 import pytest
 
+from bench import fleet, sizing
+from bench.builds import Builds
 from bench.cores import Cores
 from bench.measure import Measurement, requests_read
 from bench.results import rows, write_into
@@ -41,7 +43,9 @@ def test_measures_trackers_in_turn_and_writes_table_json_and_chart(tmp_path: Pat
         assert (row["store_us"] > 0) == (tracker != "memory, plain")
         assert f"| {load}" in ended.stdout
     assert readme.read_text() == f"Before.\n\n{ended.stdout}\nAfter.\n"
-    assert "memory" in (tmp_path / "benchmark.svg").read_text()
+    assert "half load" in (tmp_path / "benchmark.svg").read_text()
+    assert "memory" in (tmp_path / "mixed.svg").read_text()
+    assert "half load" not in (tmp_path / "mixed.svg").read_text()
 
 
 def test_the_tracker_has_its_cores_for_itself_where_there_are_enough() -> None:
@@ -101,3 +105,35 @@ def test_a_late_first_reading_of_the_cpu_leaves_its_requests_out() -> None:
     assert requests_read(intervals, 0.0) == 2000
     assert requests_read(intervals, 0.5) == 1500
     assert requests_read(intervals, 2.5) == 0
+
+
+def test_a_fleet_is_measured(tmp_path: Path) -> None:
+    """Every step, with a cluster and two nodes; none of its figures."""
+    found = fleet.measure(Builds(tmp_path).plain, 3, 2, seconds=0.5, scale=0.005)
+    assert (found.shards, found.nodes) == (3, 2)
+    assert min(found.node_us, found.store_us, found.peer_bytes) > 0
+
+
+def test_a_fleets_figures_are_medians_each_by_itself() -> None:
+    rounds = [fleet.Fleet(1, 2, *figures) for figures in ((1.0, 9.0, 5.0), (3.0, 7.0, 5.0), (2.0, 8.0, 6.0))]
+    assert fleet.medians(rounds) == fleet.Fleet(1, 2, 2.0, 8.0, 5.0)
+
+
+COSTS: Final = sizing.Costs(10.0, 20.0, 4.0, 30.0, 6.0, 100.0, 200.0)
+
+
+def test_sizes_leave_half_of_each_core_and_a_node_to_spare() -> None:
+    small, large = sizing.size(COSTS, 10_000), sizing.size(COSTS, 1_000_000)
+    assert (small.memory_cores, small.shards, small.node_cores, small.nodes) == (1, 1, 1, 2)
+    assert (large.memory_cores, large.shards, large.node_cores, large.nodes) == (20, 12, 60, 8)
+
+
+def test_a_server_that_would_be_more_than_half_full_is_a_cluster() -> None:
+    assert sizing.size(COSTS, 125_000).shards == 1
+    assert sizing.size(COSTS, 125_001).shards == 3
+
+
+def test_tables_go_to_their_marks() -> None:
+    page = "Before\n\n<!-- table: costs -->\n| old |\n|---|\n\nAfter\n<!-- table: rates -->\n"
+    put = sizing.put_into(page, {"costs": "| new |", "rates": "| a |\n| b |"})
+    assert put == "Before\n\n<!-- table: costs -->\n| new |\n\nAfter\n<!-- table: rates -->\n| a |\n| b |\n"

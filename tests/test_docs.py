@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 from bench.results import Row, table
+from tests.support.documents import DOCUMENTS, blocks
 from udptracker import __version__, config
 from udptracker.cli import COMMANDS
 from udptracker.config import MemorySettings, RedisSettings, Settings
@@ -34,7 +35,7 @@ OUR_FILES = r"^https://(github.com/udptracker/udptracker/blob|raw.githubusercont
 
 def rows_of(text: str, title: str) -> list[list[str]]:
     """The rows of the table whose first heading is `title`."""
-    found = re.search(rf"^\| {re.escape(title)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    found = re.search(rf"^\| {re.escape(title)} \|.*\n\|[-:|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert found, f"no table of {title}"
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in found[1].splitlines()]
 
@@ -85,13 +86,6 @@ def test_the_broker_urls_are_understood() -> None:
     urls = [row[0].strip("`").partition("?ssl_ca_certs")[0] for row in rows_of(PAGES["redis.md"], "URL")]
     kinds = [parse_broker(url).kind for url in urls]
     assert kinds == ["single", "single", "single", "unix", "sentinel", "cluster"]
-
-
-def test_the_example_configuration_loads() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    loaded = config.parse(text, {"TRACKER_KEY": "secret"})
-    assert loaded.settings.storage.name == "redis"
-    assert loaded.warnings == ()
 
 
 def help_of(*command: str) -> str:
@@ -179,6 +173,36 @@ def test_figures_of_the_readme_are_those_of_the_benchmark() -> None:
 def test_the_benchmark_has_the_rows_of_its_json() -> None:
     rows = json.loads((REPOSITORY / "docs" / "benchmark.json").read_text())["rows"]
     assert table([Row(**row) for row in rows]) in PAGES["benchmark.md"]
+
+
+def test_the_comparison_has_the_ratios_of_the_benchmark() -> None:
+    rows = json.loads((REPOSITORY / "docs" / "benchmark.json").read_text())["rows"]
+    ratios = {(row["load"], row["tracker"]): f"{row['ratio']:.2f}" for row in rows}
+    trackers = ("memory", "valkey, 1 worker", "aquatic", "opentracker")
+    expected = [
+        [load, *(ratios[load, tracker] for tracker in trackers)] for load in dict.fromkeys(load for load, _ in ratios)
+    ]
+    assert rows_of(PAGES["comparison.md"], "Load") == expected
+
+
+def test_every_alert_is_explained() -> None:
+    groups = yaml.safe_load((REPOSITORY / "configs" / "prometheus" / "alerts.yaml").read_text())["groups"]
+    alerts = [rule["alert"] for group in groups for rule in group["rules"]]
+    assert [name.strip("`") for name, _, _ in rows_of(PAGES["watching.md"], "Alert")] == alerts
+
+
+CONFIGURATIONS = [
+    pytest.param(block.code, id=f"{path.name}-{number}")
+    for path in DOCUMENTS
+    for number, block in enumerate(blocks(path))
+    if block.language == "yaml" and re.match(r"(udptracker|chihaya):", block.code)
+]
+
+
+@pytest.mark.parametrize("code", CONFIGURATIONS)
+def test_every_configuration_that_is_shown_loads(code: str) -> None:
+    environment = dict.fromkeys(re.findall(r"\$\{(\w+)\}", code), "secret")
+    assert config.parse(code, environment).warnings == ()
 
 
 def test_the_changelog_tells_of_this_version() -> None:
