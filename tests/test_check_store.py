@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from udptracker.storage.redis.needs import acl_rules
 def check(directory: Path, url: str) -> tuple[int, list[str]]:
     """The exit status and the lines on standard error."""
     file = directory / "udptracker.yaml"
-    config = {"redis_broker": url, "redis_connect_timeout": "10s"}
+    config = {"redis_broker": url, "redis_connect_timeout": "10m"}
     file.write_text(json.dumps({"udptracker": {"storage": {"name": "redis", "config": config}}}))
     run = [sys.executable, "-m", "udptracker", "check", str(file), "--store"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -64,5 +65,30 @@ def test_what_a_user_may_not_do_is_named(
 def test_nobody_there(tmp_path: Path) -> None:
     status, lines = check(tmp_path, "redis://:s3cr3t@127.0.0.1:1/0")
     assert status == 1
-    assert lines[-1].startswith("store: Redis at 127.0.0.1:1")
-    assert "s3cr3t" not in "".join(lines)
+    (line,) = lines
+    assert line.startswith("store: Redis at 127.0.0.1:1")
+    assert "s3cr3t" not in line
+
+
+def test_a_password_that_is_wrong(tmp_path: Path, valkey: StoreServer) -> None:
+    status, lines = check(tmp_path, valkey.url.replace("redis://", "redis://nobody:s3cr3t@"))
+    assert status == 1
+    (line,) = lines
+    assert "WRONGPASS" in line
+    assert "s3cr3t" not in line
+
+
+def test_no_node_of_a_cluster_there(tmp_path: Path) -> None:
+    status, lines = check(tmp_path, "redis+cluster://127.0.0.1:1,127.0.0.1:2")
+    assert status == 1
+    (line,) = lines
+    assert "127.0.0.1:1: " in line
+    assert "127.0.0.1:2: " in line
+
+
+def test_somebody_who_says_nothing_is_not_waited_for_as_long_as_a_tracker_does(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        status, lines = check(tmp_path, f"redis://127.0.0.1:{silent.getsockname()[1]}")
+    assert status == 1
+    (line,) = lines
+    assert "did not answer" in line or "not connected yet" in line

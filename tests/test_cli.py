@@ -175,7 +175,7 @@ def test_serve_says_where_it_listens_and_what_it_stores_in(daemons: Daemons) -> 
         f"INFO metrics on http://127.0.0.1:{daemon.metrics_port}/metrics",
         f"INFO listening on udp 127.0.0.1:{daemon.port}",
         f"INFO listening on udp [::1]:{daemon.port}",
-        "INFO storing peers in memory: gone when this process is",
+        "INFO the store is memory: gone when this process is",
         "INFO stopped",
     ]
 

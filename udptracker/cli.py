@@ -78,6 +78,7 @@ def _register_key(commands: Commands[argparse.ArgumentParser]) -> None:
         "rotate", help="make a new one, for all nodes whose configuration has none"
     )
     rotate.add_argument("--config", metavar="FILE", type=Path, help="the configuration of a node; says where Redis is")
+    rotate.add_argument("--storage", metavar="URL", help="where Redis is: redis://host:6379/0")
     rotate.set_defaults(run=_rotate_key)
 
 
@@ -192,7 +193,7 @@ def _rotate_key(arguments: argparse.Namespace) -> int:
     from udptracker.core.swarm import StoreError
     from udptracker.service import keys
 
-    loaded = _loaded(arguments.config, {})
+    loaded = _loaded(arguments.config, vars(arguments))
     if loaded is None:
         return _BAD_USAGE
     try:

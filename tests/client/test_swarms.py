@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import subprocess
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from tests.support import servers
 from tests.support.cluster import StoreCluster
 from tests.support.servers import StoreServer
 from tests.support.stores import redis_store
+from tests.support.waiting import PATIENCE
 from udptracker.client import swarms
 from udptracker.client.reaching import reached
 from udptracker.config import RedisSettings, from_tree
@@ -105,6 +109,40 @@ def test_memory_is_asked_through_the_daemon(daemons: Daemons, capsys: pytest.Cap
     assert [(each["info_hash"], each["seeders"], each["leechers"]) for each in busiest] == [(info_hash(1).hex(), 1, 1)]
     assert command("swarm", info_hash(1).hex(), "--config", str(config), "--peers") == 2
     assert "within the daemon" in capsys.readouterr().err
+
+
+def test_peer_ids_are_plain_ascii(valkey: StoreServer, capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"IPv4_L_{info_hash(5).hex()}"
+    with valkey.client() as client:
+        client.hset(name, b"-qB4500-%\x00\xe9 ~\x1b\xffabcde" + bytes(6), b"1")
+    assert command("swarm", info_hash(5).hex(), "--storage", valkey.url, "--peers") == 0
+    assert "-qB4500-%25%00%E9 ~%1B%FFabcd" in capsys.readouterr().out
+
+
+def test_a_daemon_that_does_not_run_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "udptracker.yaml"
+    config.write_text("udptracker: {metrics_addr: '127.0.0.1:1', udp: {addr: '127.0.0.1:1'}}")
+    for asked in (("swarms",), ("swarm", info_hash(1).hex())):
+        assert command(*asked, "--config", str(config)) == 1
+        assert capsys.readouterr().err.startswith("udptracker: no daemon answers at 127.0.0.1")
+
+
+def test_memory_needs_nothing_of_redis(tmp_path: Path) -> None:
+    config = tmp_path / "udptracker.yaml"
+    config.write_text("udptracker: {udp: {addr: '127.0.0.1:1'}}")
+    program = f"""if True:
+        import sys
+        from udptracker.cli import main
+        try:
+            main(("swarm", "{"00" * 20}", "--config", {str(config)!r}))
+        finally:
+            print(*sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert "udptracker.client.swarms" in done.stdout.split()
+    assert not {"hiredis", "redis"} & {*done.stdout.split()}
 
 
 def test_what_cannot_be_asked_is_one_line(capsys: pytest.CaptureFixture[str], valkey: StoreServer) -> None:

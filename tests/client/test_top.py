@@ -89,6 +89,7 @@ def shown(rows: list[Row], *, sort: str = "n", width: int = 160, height: int = 4
         ("http://[::1]:7/", Address("[::1]:7", "::1", 7, "/stats.json", False)),
         ("https://host/tracker/", Address("host:443", "host", 443, "/tracker/stats.json", True)),
         ("http://host:1/stats.json", Address("host:1", "host", 1, "/stats.json", False)),
+        ("host:1/metrics", Address("host:1", "host", 1, "/stats.json", False)),
     ],
 )
 def test_addresses(text: str, address: Address) -> None:
@@ -194,6 +195,20 @@ def test_once_is_for_scripts(tmp_path: Path) -> None:
     gone = subprocess.run([*TOP, there], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert (gone.returncode, gone.stderr) == (1, "")
     assert "no answer" in gone.stdout
+
+
+def test_without_an_address_it_is_that_of_the_environment(tmp_path: Path) -> None:
+    def once(address: str) -> subprocess.CompletedProcess[str]:
+        environment = ENVIRONMENT | {"UDPTRACKER_METRICS_ADDR": address}
+        return subprocess.run([*TOP, "--once"], env=environment, capture_output=True, text=True, check=False)
+
+    with Daemon(tmp_path) as daemon:
+        daemon.start()
+        assert "serving" in once(f"0.0.0.0:{daemon.metrics_port}").stdout
+    for address, said in (("off", "metrics are off"), ("x", "expected an address")):
+        found = once(address)
+        assert found.returncode == 2
+        assert said in found.stderr
 
 
 @pytest.mark.parametrize("bad", [["--sort", "x"], ["--interval", "0"], ["udp://127.0.0.1:1"]])

@@ -227,6 +227,7 @@ def test_overrides_hide_no_fault_of_the_file(body: Any) -> None:
         ("udptracker: " + "[" * 5000, "expected YAML"),
         ("udptracker: {", "found expected the node content, but found '<stream end>' at line 1, column 14"),
         ("udptracker: [a", "found expected ',' or ']', but got '<stream end>' at line 1, column 15, expected YAML"),
+        ("udptracker:\n\tworkers: 1", r"found character '\t' that cannot start any token at line 2, column 1"),
         ("udptracker: \x1b", "found a character that cannot be read at position 12, expected YAML"),
         ("udptracker:\n  workers: !!int x", "found what is no int at line 2, column 12, expected YAML"),
         ("udptracker: &a {x: *a}", "found an alias within what it stands for at line 1, column 13"),

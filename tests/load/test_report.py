@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -89,11 +90,12 @@ def test_the_tables_say_it(report: LoadReport) -> None:
 def test_the_live_line_moves_on_a_terminal_only(report: LoadReport) -> None:
     with view.live_line(report.options, Console(force_terminal=False)) as show:
         assert show is None
-    console = Console(force_terminal=True, width=120)
-    with console.capture() as capture, view.live_line(report.options, console) as show:
+    shown = io.StringIO()
+    with view.live_line(report.options, Console(file=shown, force_terminal=True, width=120)) as show:
         assert show is not None
+        assert "warming up" in shown.getvalue(), "from the start, not from the first second on"
         show(report.intervals[1])
-    assert "300 requests/s  p50 3.00 ms  p99 3.00 ms" in capture.get()
+    assert "300 requests/s  p50 3.00 ms  p99 3.00 ms" in shown.getvalue()
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])

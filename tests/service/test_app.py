@@ -46,7 +46,7 @@ class TestReport:
             "listening on udp [::1]:6970",
             "listening on udp [::]:6971, IPv4 as well",
             "2 workers share the ports",
-            "storing peers in memory: gone when this process is",
+            "the store is memory: gone when this process is",
         ]
 
     def test_no_secret(self, caplog: pytest.LogCaptureFixture) -> None:

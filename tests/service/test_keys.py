@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -109,7 +110,10 @@ class TestSharedKeys:
             await other.refresh()
             yield one, other
 
-    async def test_are_rotated_without_refusing_anybody(self, valkey: StoreServer, nodes: tuple[Node, Node]) -> None:
+    async def test_are_rotated_without_refusing_anybody(
+        self, valkey: StoreServer, nodes: tuple[Node, Node], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
         one, other = nodes
         async with redis_store(valkey.url) as store:
             topology = store._topology
@@ -129,6 +133,14 @@ class TestSharedKeys:
             assert other.takes(one)
             assert valkey_keys(valkey) == [fresh, *before]
             assert ConnectionIds([fresh]).valid(one.issue(), ADDRESS, time.time())
+        valkey.flush()
+        await one.refresh()
+        await other.refresh()
+        assert one.takes(other)
+        said = [record.message for record in caplog.records if "connection ids" in record.message]
+        assert said == 2 * ["connection ids are issued with a new key"], (
+            "once by each, and not of what was there before"
+        )
 
     async def test_come_back_after_the_store_was_emptied(self, valkey: StoreServer, nodes: tuple[Node, Node]) -> None:
         one, other = nodes

@@ -8,14 +8,19 @@ import json
 import os
 import ssl
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from udptracker.client.targets import LOOPBACK
 from udptracker.core.busiest import BusySwarm
+
+if TYPE_CHECKING:
+    from udptracker.config import Settings
 
 DEFAULT_PORT: Final = 6880
 _MOST_BYTES: Final = 1 << 20
 _PATH: Final = "/stats.json"
+_METRICS: Final = "/metrics"
 
 
 class NoStats(Exception):
@@ -65,7 +70,7 @@ class Stats:
 
 
 def parse_address(text: str) -> Address:
-    """The address in `http://host:port`, `https://host/path`, `host:port` or `host`.
+    """The address in `http://host:port`, `https://host/path`, `host:port` or `host`; that of a page there will do.
 
     Raises:
         ValueError: it is none of them.
@@ -75,9 +80,19 @@ def parse_address(text: str) -> Address:
         raise ValueError("expected a URL such as http://127.0.0.1:6880")
     tls = url.scheme == "https"
     port = url.port or (443 if tls else DEFAULT_PORT)
-    path = url.path.rstrip("/").removesuffix(_PATH) + _PATH
+    path = url.path.rstrip("/").removesuffix(_PATH).removesuffix(_METRICS) + _PATH
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return Address(f"{host}:{port}", url.hostname, port, path, tls)
+
+
+def address_of(settings: Settings) -> Address | None:
+    """Where a daemon of these settings on this machine has its metrics; None where they are off."""
+    endpoint = settings.metrics_endpoint()
+    if endpoint is None:
+        return None
+    host, port = endpoint
+    host = LOOPBACK.get(host, host)
+    return parse_address(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
 
 async def ask(address: Address) -> Stats:

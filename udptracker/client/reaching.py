@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from udptracker.config import RedisSettings
@@ -15,7 +16,9 @@ from udptracker.redis.topologies import make_topology
 from udptracker.redis.topology import Topology
 from udptracker.redis.url import parse_broker
 
-_RETRY_SECONDS: Final = 0.05
+_LOOK_SECONDS: Final = 0.02
+_PATIENCE_SECONDS: Final = 3.0
+"""For a server that says nothing. Whoever has typed a command would rather be told."""
 
 
 @asynccontextmanager
@@ -23,22 +26,41 @@ async def reached(config: RedisSettings) -> AsyncIterator[Topology]:
     """The servers, connected.
 
     Raises:
-        StoreUnavailable: they do not answer within `redis_connect_timeout`.
+        StoreUnavailable: they cannot be reached, or refuse us; or they do not answer within `redis_connect_timeout`,
+            and in any case within three seconds.
     """
-    timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
+    patience = min(config.redis_connect_timeout, _PATIENCE_SECONDS)
+    timeouts = Timeouts(patience, config.redis_read_timeout, config.redis_write_timeout)
     topology = make_topology(parse_broker(config.redis_broker.get_secret_value()), timeouts)
-    topology.start()
-    deadline = time.monotonic() + config.redis_connect_timeout
+    with _without_attempts():
+        topology.start()
+        try:
+            await _connected(topology, time.monotonic() + patience)
+            yield topology
+        finally:
+            await topology.close()
+
+
+async def _connected(topology: Topology, deadline: float) -> None:
+    while True:
+        try:
+            if all(server.link for server in topology.servers()):
+                return
+        except StoreUnavailable:  # of a cluster the servers are not known at once
+            if failures := topology.failures():
+                raise StoreUnavailable("; ".join(dict.fromkeys(failures))) from None
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+@contextmanager
+def _without_attempts() -> Iterator[None]:
+    """Keep to ourselves that a connection is tried again: the command does not wait for that."""
+    log = logging.getLogger("udptracker.redis")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
     try:
-        while True:
-            try:
-                for server in topology.servers():
-                    await server.ready()
-                break
-            except StoreUnavailable:  # of a cluster the servers are not known at once
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(_RETRY_SECONDS)
-        yield topology
+        yield
     finally:
-        await topology.close()
+        log.setLevel(before)

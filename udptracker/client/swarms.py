@@ -13,21 +13,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote_from_bytes
 
 from udptracker.client.arguments import integer
 from udptracker.client.conversation import NoAnswer, TrackerClient, TrackerRefused
 from udptracker.client.output import fail, show_json, show_table
-from udptracker.client.targets import INFO_HASH_HELP, BadTarget, format_endpoint, parse_info_hash, resolve
-from udptracker.core.swarm import StoreError
+from udptracker.client.targets import INFO_HASH_HELP, LOOPBACK, BadTarget, format_endpoint, parse_info_hash, resolve
+from udptracker.core.swarm import Counts, StoreError
 from udptracker.core.wire import WireError
 
 if TYPE_CHECKING:
     from udptracker.config import RedisSettings, Settings
-    from udptracker.storage.redis.holdings import Counts, Holdings, Slice
+    from udptracker.storage.redis.holdings import Holdings, Slice
 
 _SECOND_NS: Final = 1_000_000_000
-_LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where a daemon on this machine is met that listens on all addresses."""
+_READABLE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+"""What of a peer id stands as it is; the rest is escaped as in announces over HTTP."""
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,8 +73,10 @@ def _run(
         return on_memory(args, settings)
     except BadTarget as error:
         return fail(str(error), 2)
-    except (StoreError, NoAnswer, TrackerRefused, WireError) as error:
+    except StoreError as error:
         return fail(f"{settings.storage.describe()}: {error}", 1)
+    except (NoAnswer, TrackerRefused, WireError) as error:
+        return fail(str(error), 1)
 
 
 async def _ask_redis(
@@ -105,27 +108,34 @@ async def _swarm_on_redis(args: argparse.Namespace, holdings: Holdings) -> int:
         age = max(now - peer.heard, 0) // _SECOND_NS if peer.heard else None
         endpoint, role = format_endpoint(peer.endpoint), peer.role.name.lower()
         fields["peers"].append({"endpoint": endpoint, "role": role, "peer_id": peer.peer_id.hex(), "seconds": age})
-        rows.append((endpoint, role, peer.peer_id.decode("latin-1"), "?" if age is None else f"{age} s ago"))
+        rows.append((endpoint, role, quote_from_bytes(peer.peer_id, _READABLE), "?" if age is None else f"{age} s ago"))
     if not args.json:
         show_table(("peer", "role", "peer id", "announced"), rows)
     return _show(args, fields, counts)
 
 
 def _swarm_on_memory(args: argparse.Namespace, settings: Settings) -> int:
-    from udptracker.storage.redis.holdings import Counts
-
     info_hash = parse_info_hash(args.info_hash)
     if args.peers:
         raise BadTarget("--peers: peers in memory are within the daemon; `udptracker announce` shows some")
     counts: dict[int, Counts] = {}
+    silent: list[NoAnswer] = []
     for listen in settings.udp.addresses():
-        for host in ("::1", "127.0.0.1") if listen.both_families else (_LOOPBACK.get(listen.host, listen.host),):
+        for host in ("::1", "127.0.0.1") if listen.both_families else (LOOPBACK.get(listen.host, listen.host),):
             family, address = resolve(host, listen.port)
             if family in counts:
                 continue
-            with TrackerClient(family, address, timeout=5.0) as client:
-                (row,) = client.scrape([info_hash])
-            counts[family] = Counts(family, info_hash, row.seeders, row.leechers, row.downloads)
+            try:
+                with TrackerClient(family, address, timeout=5.0) as client:
+                    (row,) = client.scrape([info_hash])
+            except NoAnswer as error:  # it may not have addresses of both families
+                silent.append(
+                    NoAnswer(f"no daemon answers at {host} port {listen.port}, and it has the peers: {error}")
+                )
+            else:
+                counts[family] = Counts(family, info_hash, row.seeders, row.leechers, row.downloads)
+    if silent and not counts:
+        raise silent[0]
     return _show(
         args, {"info_hash": info_hash.hex(), "swarms": [_fields(each) for each in counts.values()]}, [*counts.values()]
     )
@@ -161,17 +171,15 @@ async def _with_progress(slices: AsyncIterator[Slice]) -> AsyncIterator[Slice]:
 
 
 def _swarms_on_memory(args: argparse.Namespace, settings: Settings) -> int:
-    from udptracker.client.nodes import NoStats, ask, parse_address
+    from udptracker.client.nodes import NoStats, address_of, ask
 
-    endpoint = settings.metrics_endpoint()
-    if endpoint is None:
+    address = address_of(settings)
+    if address is None:
         raise BadTarget("metrics_addr is off, and peers in memory are within the daemon")
-    host, port = endpoint
-    host = _LOOPBACK.get(host, host)
     try:
-        stats = asyncio.run(ask(parse_address(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")))
+        stats = asyncio.run(ask(address))
     except NoStats as error:
-        raise NoAnswer(f"the daemon at {host} port {port}: {error}") from error
+        raise NoAnswer(f"no daemon answers at {address.name}, and it has the peers: {error}") from error
     busiest = sorted(stats.busiest, key=lambda swarm: -swarm.seeders - swarm.leechers)[: args.top]
     if args.json:
         show_json({"swarms": [swarm._asdict() for swarm in busiest]})

@@ -11,6 +11,9 @@ from udptracker.core import info_hash
 
 DEFAULT_PORT: Final = 6969
 
+LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a daemon on this machine is met that listens on all addresses."""
+
 INFO_HASH_HELP: Final = info_hash.INFO_HASH_HELP
 
 

@@ -23,8 +23,10 @@ _MOST_REPEATED: Final = 10_000
 
 _TAG: Final = "tag:yaml.org,2002:"
 _TOKENS: Final = [token.id for token in vars(yaml.tokens).values() if isinstance(token, type) and hasattr(token, "id")]
-_QUOTED: Final = re.compile(rf"'(?:{'|'.join(map(re.escape, _TOKENS))})'|(['\"]).{{2,}}\1", re.DOTALL)
-"""What PyYAML quotes: one of its own tokens, or (with a group) something of the author's, longer than one character."""
+_ESCAPE: Final = r"\\(?:[\\'nrt]|x..|u.{4}|U.{8})"
+_QUOTED: Final = re.compile(rf"'(?:{'|'.join(map(re.escape, _TOKENS))}|{_ESCAPE})'|(['\"]).{{2,}}\1", re.DOTALL)
+"""What PyYAML quotes: one of its own tokens, one character that is not printed as it is, a tab above all, or (with a
+group) something of the author's, longer than one character."""
 
 
 def read_yaml(text: str | bytes) -> Any:

@@ -69,6 +69,17 @@ def place_of(info_hash: bytes, places: int) -> int:
     return int.from_bytes(info_hash[:4], "big") % places
 
 
+class Counts(NamedTuple):
+    """How many peers of a swarm are in a store, those among them that have left and were not removed yet; downloads
+    where they were asked for."""
+
+    family: int
+    info_hash: bytes
+    seeders: int
+    leechers: int
+    downloads: int | None = None
+
+
 class StoreError(Exception):
     """One operation failed; the text is for the log of an operator, never for a client."""
 

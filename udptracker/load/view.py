@@ -27,6 +27,7 @@ def live_line(options: LoadOptions, console: Console | None = None) -> Iterator[
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         news = "prefilling and warming up" if options.prefill else "warming up"
         task = progress.add_task("loading", total=options.duration, news=news)
+        progress.refresh()  # the first interval is some seconds away
 
         def move(interval: Interval) -> None:
             latency = interval.latency

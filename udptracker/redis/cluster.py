@@ -116,6 +116,10 @@ class Cluster(Topology):
                 break
         return sorted(numbers.values())
 
+    def failures(self) -> list[str]:
+        found = [server.failure for server in self._servers.values()]
+        return found if all(found) else []
+
     def drop_links(self, reason: str) -> None:
         self._stale.set()
 

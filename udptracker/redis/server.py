@@ -36,6 +36,9 @@ class Server:
     Args:
         locate: where the server is, asked before each attempt.
         connected: called for each connection that was made.
+
+    Attributes:
+        failure: what the last attempt failed with; empty if it did not, and before the first has ended.
     """
 
     def __init__(self, broker: Broker, locate: Locate, timeouts: Timeouts, connected: Callable[[], None]) -> None:
@@ -47,6 +50,7 @@ class Server:
         self._link: Link | None = None
         self._there = asyncio.Event()
         self._reason = "not connected yet"
+        self.failure = ""
         self._seldom = Seldom(_QUIET_SECONDS)
         self._task: asyncio.Task[None] | None = None
 
@@ -100,7 +104,7 @@ class Server:
             try:
                 self._link = await self._connect()
             except Exception as error:  # whatever it was, a store that is never tried again would be worse
-                self._reason = str(error)
+                self._reason = self.failure = str(error)
                 new = self._seldom.allows(self._reason, loop.time())
                 if new and not isinstance(error, StoreUnavailable):
                     log.exception("connecting to Redis failed in an unforeseen way")
@@ -111,6 +115,7 @@ class Server:
                 if silent:
                     log.info("Redis answers")
                 silent = False
+                self.failure = ""
                 made = loop.time()
                 self._there.set()
                 self._connected()

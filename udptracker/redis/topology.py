@@ -64,6 +64,11 @@ class Topology(ABC):
             StoreUnavailable: one is not known.
         """
 
+    def failures(self) -> list[str]:
+        """What the last attempts to reach the servers failed with; empty while one may still succeed."""
+        found = [server.failure for server in self.servers()]
+        return found if all(found) else []
+
     async def scan(self, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
         """The names of all keys that match a pattern, a slice at a time, each at least once.
 

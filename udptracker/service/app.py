@@ -154,7 +154,7 @@ def report(settings: Settings, bound: Bound) -> None:
         log.info("listening on udp %s%s", address, ", IPv4 as well" if address.both_families else "")
     if len(bound.sockets) > 1:
         log.info("%d workers share the ports", len(bound.sockets))
-    log.info("storing peers in %s", settings.storage.describe())
+    log.info("the store is %s", settings.storage.describe())
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], otherwise: T) -> T:

@@ -47,7 +47,10 @@ class SharedKeys:
             return False
         if not shared or shared == self.shared:
             return False
-        log.info("connection ids %s", "are issued with a new key" if self.shared else "are valid on all nodes")
+        if not self.shared:
+            log.info("connection ids are valid on all nodes")
+        elif shared[0] != self.shared[0]:
+            log.info("connection ids are issued with a new key")
         self.shared = shared
         return True
 
@@ -64,7 +67,7 @@ def rotate(settings: Settings) -> str:
 
     config = settings.storage.config
     if not isinstance(config, RedisSettings):
-        raise StoreError("nodes share a key through Redis: give --config FILE of nodes that have one")
+        raise StoreError("nodes share a key through Redis: give --storage URL, or --config FILE of nodes that have one")
     return asyncio.run(_rotate(config))
 
 

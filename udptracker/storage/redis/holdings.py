@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from hiredis import ReplyError
 
-from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Role, compact_endpoint
+from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Counts, Role, compact_endpoint
 from udptracker.redis.segment import segment
 from udptracker.redis.topology import Topology
 from udptracker.storage.redis.errors import comprehending
@@ -15,17 +15,6 @@ from udptracker.storage.redis.layout import downloads_key, group, parse_count, p
 
 _AT_ONCE: Final = 500
 """Names or peers in a slice: well under a millisecond of the server's time."""
-
-
-class Counts(NamedTuple):
-    """How many peers of a swarm are in the store, those among them that have left and were not removed yet; downloads
-    where they were asked for."""
-
-    family: int
-    info_hash: bytes
-    seeders: int
-    leechers: int
-    downloads: int | None = None
 
 
 class Peer(NamedTuple):
