@@ -137,6 +137,15 @@ class TestRulesThatAskElsewhere:
         await gate.guard.drain()
         assert [gate.refusal(each) for each in (1, 2, 3)] == ["not you", "not you either", None]
 
+    async def test_hold_up_no_scrape(self) -> None:
+        slow = Slow()
+        gate = Gate([], [slow])
+        gate.ask(announce(1), scrape(2, INFO_HASH))
+        assert list(gate.answers) == [2]
+        slow.let.set()
+        await gate.guard.drain()
+        assert (sorted(gate.answers), slow.asked) == ([1, 2], [[1]])
+
     async def test_are_asked_only_what_is_left(self) -> None:
         slow = Slow()
         slow.let.set()
@@ -175,9 +184,9 @@ class TestWatchers:
         slow.let.set()
         gate = Gate([Refusing(1)], [slow], [lambda questions: seen.extend(map(number, questions))])
         gate.ask(announce(1), announce(2), announce(3), scrape(4, INFO_HASH))
-        assert seen == []
+        assert seen == [4]
         await gate.guard.drain()
-        assert seen == [2, 4]
+        assert seen == [4, 2]
 
 
 class PartOfDoors:

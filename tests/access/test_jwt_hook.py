@@ -36,11 +36,12 @@ from tests.support.web import Answer, Web
 from udptracker.access.access import Access
 from udptracker.access.base import AccessError
 from udptracker.access.hooks.key_set import KeySetError, fetch, read_keys
-from udptracker.access.hooks.making import make_prehook
+from udptracker.access.hooks.making import make_hook
 from udptracker.access.hooks.part import Hooks
 from udptracker.core.counters import Counters
 
 OTHER = bytes(20)
+OPTIONS = {"issuer": ISSUER, "audience": AUDIENCE, "jwk_set_url": "http://h/", "jwk_set_update_interval": "1s"}
 
 
 class Guarded:
@@ -49,8 +50,7 @@ class Guarded:
     def __init__(self, served: Web) -> None:
         self.gate = Gate()
         self.served = served
-        options = {"issuer": ISSUER, "audience": AUDIENCE, "jwk_set_url": served.url, "jwk_set_update_interval": "1s"}
-        hooks = settings(prehooks=[{"name": "jwt", "options": options}])
+        hooks = settings(prehooks=[{"name": "jwt", "options": OPTIONS | {"jwk_set_url": served.url}}])
         self.access = Access([Hooks(hooks, self.gate.counters)], self.gate.guard, self.gate.tracker)
         self._last = 0
 
@@ -274,7 +274,9 @@ class TestKeys:
         assert guarded.show(token(OTHER_RSA, kid="new")) is None
 
 
-def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "udptracker.access.hooks.jwt_approval", None)
     with pytest.raises(AccessError, match=r"pip install 'udptracker\[jwt\]'"):
-        make_prehook("jwt", None, Counters(), None)
+        await make_hook(
+            "prehooks", 0, settings(prehooks=[{"name": "jwt", "options": OPTIONS}]).prehooks[0], None, Counters()
+        )

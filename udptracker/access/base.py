@@ -30,7 +30,7 @@ class SlowRule(Protocol):
     """Decides once others have answered; it bounds its own time, and knows what holds if they do not."""
 
     async def judge(self, questions: Sequence[Question]) -> None:
-        """As `Rule.judge`."""
+        """As `Rule.judge`, of announces alone: nothing that is slow holds up a scrape."""
 
 
 Watcher = Callable[[Sequence[Question]], None]

@@ -14,7 +14,8 @@ from udptracker.access.base import Rule, SlowRule, Watcher
 from udptracker.core.counters import Counters
 from udptracker.core.executor import Asker, Executor
 from udptracker.core.reasons import INTERNAL_ERROR, QUEUE_FULL
-from udptracker.core.tracker import Tracker, Turn
+from udptracker.core.swarm import AnnounceOperation
+from udptracker.core.tracker import Question, Tracker, Turn
 
 
 @final
@@ -53,8 +54,7 @@ class Guard:
             self._tracker.turn_away(turn)
         if self._slow_rules and turn.questions:
             self._ask(turn, asker)
-        else:
-            self._let_through(turn, asker)
+        self._let_through(turn, asker)
 
     async def drain(self) -> None:
         while self._asking:
@@ -68,12 +68,18 @@ class Guard:
             self._inner.submit(turn, asker)
 
     def _ask(self, turn: Turn, asker: Asker) -> None:
-        """Take the questions out of the turn, as many as there is room for, and let slow rules judge them."""
-        count, room = len(turn.questions), self.max_pending - self._pending
+        """Take the announces out of the turn, as many as there is room for, and let slow rules judge them."""
+        announces: list[Question] = []
+        others: list[Question] = []
+        for question in turn.questions:
+            (announces if isinstance(question.operation, AnnounceOperation) else others).append(question)
+        count, room = len(announces), self.max_pending - self._pending
         if count > room:
             self._counters.dropped[QUEUE_FULL] += count - room
             count = max(room, 0)
+        turn.questions = announces
         later = turn.take_questions(count)
+        turn.questions = others
         if count:
             self._pending += count
             task = asyncio.get_running_loop().create_task(self._judge(later, asker, count))

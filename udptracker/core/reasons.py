@@ -21,6 +21,7 @@ UNAPPROVED_CLIENT: Final = "unapproved client"
 UNAPPROVED_PASSKEY: Final = "unapproved passkey"
 MISSING_JWT: Final = "unapproved request: missing jwt"
 INVALID_JWT: Final = "unapproved request: invalid jwt"
+UNDECIDED: Final = "no decision, try again later"
 
 REFUSALS: Final = (
     BAD_CONNECTION_ID,
@@ -34,6 +35,7 @@ REFUSALS: Final = (
     UNAPPROVED_PASSKEY,
     MISSING_JWT,
     INVALID_JWT,
+    UNDECIDED,
 )
 """Reasons of error responses: `Counters.refused`."""
 

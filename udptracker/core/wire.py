@@ -164,6 +164,8 @@ bytes as they came: the tracker compares, joins and passes them on, and none of 
 ANNOUNCE_V6_NEWS: Final = Struct(">16x20s20s8x8s8x4s16s4xi2s").unpack_from
 """The same of an `Action.ANNOUNCE_V6`."""
 
+_TRANSFERRED = Struct(">56xQQQ").unpack_from
+
 
 def decode_head(data: bytes) -> Head:
     """The head of a request (BEP 15: "packets less than 16 bytes are ignored").
@@ -187,6 +189,12 @@ def decode_announce(data: bytes, action: int = Action.ANNOUNCE) -> AnnounceReque
     if len(data) < size:
         raise WireError(MALFORMED)
     return AnnounceRequest._make((*layout.unpack_from(data), data[size:]))
+
+
+def transferred(data: bytes) -> tuple[int, int, int]:
+    """Bytes (downloaded, left, uploaded) of an announce of either kind, known to be long enough."""
+    downloaded, left, uploaded = _TRANSFERRED(data)
+    return downloaded, left, uploaded
 
 
 def decode_scrape(data: bytes) -> list[bytes]:

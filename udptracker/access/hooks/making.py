@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from udptracker.access.base import AccessError
+from udptracker.access.hooks.api import PostHook, PreHook
 from udptracker.access.hooks.at_once import AtOnce
 from udptracker.access.hooks.client_approval import ClientApproval
+from udptracker.access.hooks.deciding import Asking, Deciding
+from udptracker.access.hooks.finding import make_others
 from udptracker.access.hooks.interval_variation import IntervalVariation
 from udptracker.access.hooks.torrent_approval import TorrentApproval
+from udptracker.access.hooks.watching import Watching
 from udptracker.core.counters import Counters
 
 if TYPE_CHECKING:
     from udptracker.config import Settings
+
+Ready = AtOnce | Deciding | Asking | Watching
+"""A hook that can be opened and put to use."""
 
 
 class _Ours(NamedTuple):
     """`make` has the name, the options, the counters and what the hook needs of all other settings, as `needs` finds
     it: a hook is made anew when one of these is another one."""
 
-    make: Callable[[str, Any, Counters, Any], AtOnce]
+    make: Callable[[str, Any, Counters, Any], AtOnce | PreHook | PostHook]
     needs: Callable[[Settings], Any] = lambda _: None
 
 
 def needs_of(name: str, settings: Settings) -> Any:
     """What else than its own options a hook is made of; it can be compared."""
-    ours = _PREHOOKS.get(name)
-    return ours.needs(settings) if ours is not None else None
+    ours = _OURS.get(name)
+    return None if ours is None else ours.needs(settings)
 
 
-def make_prehook(name: str, options: Any, counters: Counters, needs: Any) -> AtOnce:
+async def make_hook(place: str, at: int, hook: Any, needs: Any, counters: Counters) -> Ready:
     """A hook that is not opened yet.
+
+    Args:
+        place, at: where it stands in the configuration, as `hook`.
 
     Raises:
         AccessError: it cannot be made.
     """
-    if name not in _PREHOOKS:
-        raise AccessError(f"{name} is not served yet")
+    name = hook.name
     counters.add_hook(name)
-    return _PREHOOKS[name].make(name, options, counters, needs)
+    ours = _OURS.get(name)
+    if ours is None:
+        made: AtOnce | PreHook | PostHook = await make_others(place, at, name, hook.options)
+    else:
+        made = ours.make(name, hook.options, counters, needs)
+    if isinstance(made, AtOnce):
+        return made
+    if isinstance(made, PostHook):
+        return Watching(name, made, hook, counters)
+    kind = Asking if inspect.iscoroutinefunction(made.judge) else Deciding
+    return kind(name, made, hook, counters)
 
 
 def _torrent_approval(name: str, options: Any, counters: Counters, needs: None) -> AtOnce:
@@ -74,7 +94,7 @@ def _jwt(name: str, options: Any, counters: Counters, needs: None) -> AtOnce:
     )
 
 
-_PREHOOKS: Final[Mapping[str, _Ours]] = {
+_OURS: Final[Mapping[str, _Ours]] = {
     "jwt": _Ours(_jwt),
     "torrent approval": _Ours(_torrent_approval),
     "client approval": _Ours(_client_approval),
