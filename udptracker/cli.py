@@ -140,7 +140,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     log.info("%s on Python %s", build.describe(), platform.python_version())
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    return app.serve(loaded.settings, lambda: flags.read(arguments.config, vars(arguments)))
+    status = app.serve(loaded.settings, lambda: flags.read(arguments.config, vars(arguments)))
+    lifecycle.end_at_the_latest()
+    return status
 
 
 def _check(arguments: argparse.Namespace) -> int:
