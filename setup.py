@@ -36,6 +36,7 @@ HOT_PATH = (
     "service/batcher",
     "service/sharing",
     "storage/base",
+    "storage/blocks",
     "storage/memory",
     "storage/redis/answers",
     "storage/redis/context",
@@ -43,6 +44,7 @@ HOT_PATH = (
     "storage/redis/registry",
     "storage/redis/rounds",
     "storage/redis/samples",
+    "storage/swarms",
 )
 """Modules that mypyc compiles. All of them together, since calls between compiled modules are direct. Not
 `net/steering`, whose buffer compiled code lets go of before the kernel has read it."""

@@ -128,7 +128,7 @@ COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from udptracker.config import flags
+    from udptracker.config import ConfigError, flags
     from udptracker.observe import logs
     from udptracker.service import app, lifecycle
 
@@ -140,9 +140,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     log.info("%s on Python %s", build.describe(), platform.python_version())
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    status = app.serve(loaded.settings, lambda: flags.read(arguments.config, vars(arguments)))
-    lifecycle.end_at_the_latest()
-    return status
+    try:
+        return app.serve(loaded.settings, lambda: flags.read(arguments.config, vars(arguments)))
+    except ConfigError as error:
+        for fault in error.faults:
+            log.error("%s", fault)
+        return _BAD_USAGE
 
 
 def _check(arguments: argparse.Namespace) -> int:

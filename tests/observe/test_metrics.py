@@ -37,8 +37,10 @@ def samples_of(text: bytes) -> Samples:
     return result
 
 
-def scrape(snapshots: Mapping[str, Snapshot], kernel_drops: int = 0) -> Samples:
-    return samples_of(exposition(snapshots, kernel_drops)[0])
+def scrape(
+    snapshots: Mapping[str, Snapshot], kernel_drops: int = 0, saved: Mapping[str, float] | None = None
+) -> Samples:
+    return samples_of(exposition(snapshots, kernel_drops, saved=saved)[0])
 
 
 def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
@@ -70,12 +72,14 @@ def busy() -> Counters:
     counters.reaper_seconds, counters.reaper_last_success = 0.125, 1_700_000_000.5
     counters.access_entries = {"torrents allow": 81, "torrents deny": 82, "networks deny": 83}
     counters.access_failures["file"], counters.access_refreshed = 84, 1_700_000_001.5
+    counters.restored, counters.snapshots_refused = 57, 58
     counters.totals = {4: (61, 62, 63), 6: (64, 65, 66)}
     return counters
 
 
 def test_every_value_lands_in_its_own_family() -> None:
-    samples = scrape({"0": busy().snapshot()}, kernel_drops=71)
+    saved = {"time": 91, "seconds": 92, "peers": 93, "failures": 94}
+    samples = scrape({"0": busy().snapshot()}, kernel_drops=71, saved=saved)
     expected = {
         key("requests_total", action="connect", family="ipv4"): 11,
         key("requests_total", action="connect", family="ipv6"): 12,
@@ -111,6 +115,12 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("reaper_removed_swarms_total"): 56,
         key("reaper_duration_seconds"): 0.125,
         key("reaper_last_success_timestamp_seconds"): 1_700_000_000.5,
+        key("snapshot_last_success_timestamp_seconds"): 91,
+        key("snapshot_duration_seconds"): 92,
+        key("snapshot_peers"): 93,
+        key("snapshot_failures_total", step="write"): 94,
+        key("snapshot_restored_peers_total"): 57,
+        key("snapshot_failures_total", step="read"): 58,
         key("swarms", family="ipv4"): 61,
         key("seeders", family="ipv4"): 62,
         key("leechers", family="ipv4"): 63,

@@ -31,6 +31,7 @@ def start(**changes: Any) -> HttpServer | None:
     sources: dict[str, Any] = {
         "snapshots": lambda: {"0": Counters().snapshot()},
         "kernel_drops": lambda: 7,
+        "saved": lambda: {},
         "reloads": lambda: {"taken": 2, "refused": 1},
         "alive": lambda: True,
         "ready": lambda: (False, "the store does not answer"),

@@ -42,7 +42,8 @@ from udptracker.core.swarm import (
 )
 from udptracker.core.wire import split_peers
 from udptracker.storage.base import PeerStore
-from udptracker.storage.memory import MOST_DOWNLOADS_KEPT, MemoryStore
+from udptracker.storage.memory import MemoryStore
+from udptracker.storage.swarms import MOST_DOWNLOADS_KEPT
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 

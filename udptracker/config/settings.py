@@ -13,6 +13,7 @@ from udptracker.config.hooks import Hook
 from udptracker.config.values import (
     OFF,
     Addresses,
+    FilePath,
     Interval,
     Keys,
     MetricsAddress,
@@ -20,6 +21,7 @@ from udptracker.config.values import (
     Pace,
     Part,
     Positive,
+    Seldom,
     checked_broker,
     endpoint,
     is_any_v6,
@@ -107,11 +109,14 @@ class MemorySettings(StoreSettings):
     shard_count: Annotated[int, whole(1)] = 1024
     max_peers: Annotated[int, whole(0)] = 10_000_000
     max_swarms: Annotated[int, whole(0)] = 2_000_000
+    snapshot: FilePath = ""
+    snapshot_interval: Seldom = 0.0
 
     is_shared = False
 
     def describe(self) -> str:
-        return "memory: gone when this process is"
+        kept = f"kept in {self.snapshot} over a restart" if self.snapshot else "gone when this process is"
+        return f"memory: {kept}"
 
 
 class RedisSettings(StoreSettings):
@@ -152,6 +157,13 @@ class StorageSettings(Part):
 
     name: Literal["memory", "redis"] = "memory"
     config: MemorySettings | RedisSettings = MemorySettings()
+
+    def snapshot(self) -> tuple[str, float]:
+        """Where the peers are kept over a restart, empty for nowhere, and every how many seconds, 0 for at the stop
+        alone."""
+        if isinstance(self.config, MemorySettings):
+            return self.config.snapshot, self.config.snapshot_interval
+        return "", 0.0
 
     def describe(self) -> str:
         """One line for a log, without secrets."""

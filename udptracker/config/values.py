@@ -26,8 +26,14 @@ _LONGEST: Final = 8760 * 3600.0
 OFF: Final = ("", "off")
 
 
-def duration(least: float, words: str, most: float = _LONGEST, most_words: str = "8760h") -> BeforeValidator:
-    """Seconds from `least` to `most` (their words in a file) of a Go duration; as in Go, only 0 needs no unit."""
+def duration(
+    least: float, words: str, most: float = _LONGEST, most_words: str = "8760h", *, or_none: bool = False
+) -> BeforeValidator:
+    """Seconds from `least` to `most` (their words in a file) of a Go duration; as in Go, only 0 needs no unit.
+
+    Args:
+        or_none: 0 is taken, too.
+    """
 
     def seconds(value: Any) -> float:
         text = "0" if value == 0 and not isinstance(value, bool) else value
@@ -37,10 +43,11 @@ def duration(least: float, words: str, most: float = _LONGEST, most_words: str =
                 found = float(durationpy.from_str(text).total_seconds())
             except durationpy.DurationError:
                 found = -1.0
-            if least <= found <= most:
+            if least <= found <= most or (or_none and found == 0):
                 return found
         example = "14m, 1h30m or 500ms" if most == _LONGEST else "5ms"
-        raise ValueError(f"a duration from {words} to {most_words}, such as {example}")
+        also = "0s for never, or " if or_none else ""
+        raise ValueError(f"{also}a duration from {words} to {most_words}, such as {example}")
 
     return BeforeValidator(seconds)
 
@@ -106,6 +113,12 @@ def _checked_address(address: str) -> str:
     return address
 
 
+def _checked_file(path: str) -> str:
+    if path and (not path.startswith("/") or path.endswith("/") or "\0" in path):
+        raise ValueError("the absolute path of a file, or an empty text for none")
+    return path
+
+
 def _checked_metrics(address: str) -> str:
     try:
         return address if address in OFF else _checked_address(address)
@@ -131,9 +144,11 @@ def checked_broker(broker: SecretStr) -> SecretStr:
 Interval = Annotated[float, duration(1.0, "1s")]
 Positive = Annotated[float, duration(0.001, "1ms")]
 NotNegative = Annotated[float, duration(0.0, "0")]
+Seldom = Annotated[float, duration(1.0, "1s", or_none=True)]
 Pace = Annotated[float, duration(0.0, "0", 0.1, "100ms")]
 Address = Annotated[str, AfterValidator(_checked_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(one_or_more), Field(min_length=1)]
+FilePath = Annotated[str, AfterValidator(_checked_file)]
 Key = Annotated[SecretStr, Field(min_length=1)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(_keys)]
 # YAML reads a bare `off` as false.

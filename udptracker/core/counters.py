@@ -89,6 +89,8 @@ class Counters:
     be brought up to date, by what it is read from, and `access_refreshed` is the Unix time at which the shared lists
     were last known to be up to date, 0 where there are none.
 
+    `restored` counts peers that were read from a snapshot, `snapshots_refused` those that could not be trusted.
+
     `gauges` are read when a snapshot is taken, by the name they have there, so that they are true at any time. Whoever
     has the figure puts its function there.
     """
@@ -126,7 +128,9 @@ class Counters:
         "replay_dropped",
         "replayed",
         "requests",
+        "restored",
         "rows_missing",
+        "snapshots_refused",
         "standby_answers",
         "store_errors",
         "store_latency",
@@ -176,6 +180,8 @@ class Counters:
         self.reaper_durations = Histogram(DURATION_BUCKETS)
         self.reaper_last_success = 0.0
         self.unkept: Counter[str] = Counter(dict.fromkeys(reasons.BOUNDS, 0))
+        self.restored = 0
+        self.snapshots_refused = 0
         self.totals: dict[int, tuple[int, int, int]] = {}
 
     def add_hook(self, name: str) -> None:

@@ -19,12 +19,13 @@ from udptracker.observe.sums import Snapshot
 
 class Scrape(NamedTuple):
     """What is exported at one moment: snapshots of each worker by its name, their sums, what the kernel dropped, and
-    reloads of the configuration by what they came to."""
+    reloads of the configuration by what they came to, and figures of the last snapshot of the peers."""
 
     workers: Mapping[str, Snapshot]
     sums: Snapshot
     kernel_drops: int
     reloads: Mapping[str, int]
+    saved: Mapping[str, float]
 
 
 Samples = Iterable[tuple[Sequence[str], tuple[Any, ...]]]

@@ -38,6 +38,7 @@ def exposition(
     also: Iterable[Family] = (),
     *,
     reloads: Mapping[str, int] | None = None,
+    saved: Mapping[str, float] | None = None,
 ) -> tuple[bytes, str]:
     """The body of `/metrics` and its content type.
 
@@ -47,11 +48,12 @@ def exposition(
         accept: the Accept header of who asks; OpenMetrics by it, else Prometheus' text format.
         also: families that are exported besides ours.
         reloads: of the configuration, by what they came to.
+        saved: `time`, `seconds`, `peers` and `failures` of snapshots that were written.
 
     `process_*` are of the process that renders.
     """
     registry = CollectorRegistry()
-    scrape = Scrape(snapshots, merged(snapshots.values()), kernel_drops, reloads or {})
+    scrape = Scrape(snapshots, merged(snapshots.values()), kernel_drops, reloads or {}, saved or {})
     registry.register(Families((*_FAMILIES, *also), scrape))
     ProcessCollector(registry=registry)
     encode, content_type = _encoder(accept)
@@ -103,6 +105,15 @@ def _answers(scrape: Scrape) -> Samples:
 def _hooks(scrape: Scrape) -> Samples:
     for name, counted in sorted(scrape.sums["hook_durations"].items()):
         yield (name,), durations(counted)
+
+
+def _saved(figure: str) -> Reader:
+    return lambda scrape: [((), (scrape.saved.get(figure, 0),))]
+
+
+def _snapshot_failures(scrape: Scrape) -> Samples:
+    yield ("read",), (scrape.sums["snapshots_refused"],)
+    yield ("write",), (scrape.saved.get("failures", 0),)
 
 
 def _family(kind: str, name: str, help_text: str, read: Reader, *labels: str) -> Family:
@@ -237,6 +248,22 @@ _FAMILIES: Final = (
         "Times that a list could not be brought up to date, by what it is read from.",
         by_key("access_failures"),
         "source",
+    ),
+    _family(
+        "gauge",
+        "snapshot_last_success_timestamp_seconds",
+        "Unix time the last snapshot of the peers was in place; 0 before the first of this process. Only on memory.",
+        _saved("time"),
+    ),
+    _family("gauge", "snapshot_duration_seconds", "How long the last snapshot took.", _saved("seconds")),
+    _family("gauge", "snapshot_peers", "Peers in the last snapshot.", _saved("peers")),
+    _family("counter", "snapshot_restored_peers_total", "Peers read from a snapshot.", summed("restored")),
+    _family(
+        "counter",
+        "snapshot_failures_total",
+        "Snapshots that could not be written, or not be trusted when they were read, by which of the two.",
+        _snapshot_failures,
+        "step",
     ),
     _family(
         "counter",

@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from udptracker.access.base import AccessError
@@ -21,6 +22,7 @@ from udptracker.service.chores import Chores
 from udptracker.service.listening import Bound, bind_all, for_metrics, take_over
 from udptracker.service.notify import Notifier, inherited
 from udptracker.service.reload import OneAfterAnother, Reloader
+from udptracker.service.saver import Saver
 from udptracker.service.site import start_site
 from udptracker.service.status_line import StatusLine
 
@@ -42,7 +44,11 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
 
     Args:
         read: the configuration as it is by then, for a reload.
+
+    Raises:
+        ConfigError: it says what cannot be done on this machine.
     """
+    saver = Saver(settings, settings.worker_count())
     own = [secrets.token_bytes(32)]
     if not settings.udp.private_key:
         if isinstance(settings.storage.config, RedisSettings):
@@ -60,7 +66,7 @@ def serve(settings: Settings, read: Callable[[], Loaded]) -> int:
             bound = take_over(handed, workers, must_steer=must_steer)
         else:
             bound = bind_all(settings.udp.addresses(), workers, settings.udp.receive_buffer, must_steer=must_steer)
-        lifecycle.run(_serve(settings, read, own, bound, listeners, Notifier(os.environ)))
+        lifecycle.run(_serve(settings, read, own, bound, listeners, Notifier(os.environ), saver))
     except (OSError, StoreError, AccessError) as error:
         log.error("%s", error)
         return 1
@@ -75,6 +81,7 @@ async def _serve(
     bound: Bound,
     listeners: Sequence[socket.socket],
     notifier: Notifier,
+    saver: Saver,
 ) -> None:
     """A node in this process or in several others, metrics in a thread of this one.
 
@@ -98,7 +105,14 @@ async def _serve(
         service = supervisor = Supervisor(settings, keys, bound.sockets)
         kill = supervisor.kill
 
+    def reread() -> Loaded:
+        loaded = read()
+        saver.prepare(loaded.settings)
+        return loaded
+
     async def use(settings: Settings) -> bool:
+        saver.use(settings)
+        chores.hurry()
         return await service.use(settings, _keys(settings) or own)
 
     async def status() -> str:
@@ -118,27 +132,34 @@ async def _serve(
         report(settings, bound)
         notifier.ready("serving")
 
+    def stopping() -> None:
+        notifier.stopping()
+        saver.stopping(service.save_at_stop)
+
     line, chores = StatusLine(), Chores(Counters())
-    reloader, reporter = Reloader(settings, read, use, notifier), OneAfterAnother(report_status)
+    reloader, reporter = Reloader(settings, reread, use, notifier), OneAfterAnother(report_status)
     lifecycle.heed(told, reload=reloader.ask, report=reporter.ask, before_the_end=kill)
     if notifier.is_heard:
         chores.start("status", lambda: _STATUS_SECONDS, tell_status)
     if notifier.watchdog_seconds is not None:
         between = notifier.watchdog_seconds / _BEATS
         chores.start("watchdog", lambda: between, beat, at_once=True)
+    chores.start("snapshot", saver.interval, partial(saver.save, service.save))
     site = start_site(
         lambda: reloader.settings,
         snapshots=lambda: _on_loop(loop, service.snapshots(), {}),
         kernel_drops=lambda: sum(map(socket_drops, set(itertools.chain.from_iterable(bound.sockets)))),
         reloads=lambda: reloader.counts,
+        saved=lambda: saver.figures,
         alive=lambda: _on_loop(loop, service.alive(), False),
         ready=lambda: _on_loop(loop, service.ready(), (False, "the event loop does not answer")),
         busiest=lambda: _on_loop(loop, service.busiest(), []),
         listeners=listeners,
     )
     try:
-        await lifecycle.live(service, told, serving, notifier.stopping)
+        await lifecycle.live(service, told, serving, stopping)
     finally:
+        await lifecycle.within(lifecycle.PUBLISH_SECONDS, saver.finish(), "the snapshot was not put in place")
         await chores.stop(lifecycle.CLOSE_SECONDS)
         if site is not None:
             site.stop()

@@ -34,6 +34,10 @@ CLOSE_SECONDS: Final = 0.5
 """And for its chores to end, and again for its store to close."""
 WORKERS_SECONDS: Final = 4.0
 """And how long the parent waits for its workers, before it kills them."""
+SAVE_SECONDS: Final = 2.0
+"""And for what is kept over a restart to be written by whoever holds it."""
+PUBLISH_SECONDS: Final = 1.0
+"""And then for that to be put where it belongs."""
 _LAST_RESORT_SECONDS: Final = 15.0
 """What even an overloaded machine needs no longer than."""
 
@@ -58,6 +62,12 @@ class Service(Protocol):
 
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
         """Go on with other settings and keys; whether every process of it does."""
+
+    async def save(self, path: str) -> list[str]:
+        """Write what each process of it holds beside the path of a snapshot; what kept any of them from it."""
+
+    def save_at_stop(self, path: str) -> None:
+        """Let its `stop` do so once more, when nothing is served any more."""
 
     async def snapshots(self) -> dict[str, dict[str, Any]]:
         """The counters of each process that serves, by its name."""
@@ -98,14 +108,6 @@ def run(life: Coroutine[Any, Any, T]) -> T:
                 log.warning("a task does not end and is left: %r", task)
         asyncio.set_event_loop(None)
         loop.close()
-        faulthandler.cancel_dump_traceback_later()
-
-
-def end_at_the_latest() -> None:
-    """The last resort, for what holds up the loop, until `run` returns, or the interpreter itself, if it is called when
-    nothing but the end is left: the process ends in `_LAST_RESORT_SECONDS`, whatever it is at."""
-    if sys.stderr is not None:
-        faulthandler.dump_traceback_later(_LAST_RESORT_SECONDS, exit=True)
 
 
 async def live(
@@ -128,7 +130,9 @@ async def live(
             serving()
             await waiting
     finally:
-        end_at_the_latest()
+        if sys.stderr is not None:
+            # The last resort, for what holds up the loop or the interpreter itself.
+            faulthandler.dump_traceback_later(_LAST_RESORT_SECONDS, exit=True)
         if stopping is not None:
             stopping()
         waiting.cancel()

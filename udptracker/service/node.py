@@ -31,7 +31,7 @@ from udptracker.service.batcher import Batcher, Direct
 from udptracker.service.chores import Chores
 from udptracker.service.keys import FIRST_SECONDS, REFRESH_SECONDS, SharedKeys
 from udptracker.service.lag import watch_lag
-from udptracker.service.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, within
+from udptracker.service.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, SAVE_SECONDS, within
 from udptracker.service.mailboxes import Ends
 from udptracker.service.reaper import Reaper
 from udptracker.service.sharing import Sharing
@@ -75,7 +75,9 @@ class Node:
         self._settings = settings
         self._keys = tuple(keys)
         sharers = 1 if ends is None else len(ends.outboxes)
-        self.store, self._use_in_store = make_store(settings.storage, random.random, self.counters, sharers=sharers)
+        made = make_store(settings.storage, random.random, self.counters, sharers=sharers)
+        self.store, self._use_in_store, self._keeper = made
+        self._number, self._sharers = number, sharers
         self._shared_keys = SharedKeys(self.store)
         udp = settings.udp
         self._tracker = Tracker(
@@ -136,6 +138,8 @@ class Node:
         if self._reaper is not None:
             self._chores.start("reaper", lambda: self._config.gc_interval, self._reaper.reap)
         self._serving = True
+        if self._keeper is not None:
+            self._keeper.start(self._number, self._sharers)
 
     async def stop(self) -> None:
         """Stop reading, finish what was accepted, close, each within a bound of its own."""
@@ -144,6 +148,8 @@ class Node:
             transport.stop_reading()
         await within(DRAIN_SECONDS, self._executor.drain(), "the store did not answer what waited for it")
         await self._chores.stop(CLOSE_SECONDS)
+        if self._keeper is not None:
+            await within(SAVE_SECONDS, self._keeper.stop(), "what is kept over a restart was not written")
         await within(CLOSE_SECONDS, self._access.close(), "the access control did not close")
         await within(CLOSE_SECONDS, self.store.close(), "the store did not close")
         for sock in self._sockets:
@@ -178,6 +184,16 @@ class Node:
     @property
     def _config(self) -> StoreSettings:
         return self._settings.storage.config
+
+    async def save(self, path: str) -> list[str]:
+        """See `Service`."""
+        why_not = "" if self._keeper is None else await self._keeper.write(path)
+        return [why_not] if why_not else []
+
+    def save_at_stop(self, path: str) -> None:
+        """See `Service`."""
+        if self._keeper is not None:
+            self._keeper.write_at_stop(path)
 
     async def turns(self) -> bool:
         """True, once the store has answered or is known not to; never returns while the path to it is stuck."""

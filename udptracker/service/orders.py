@@ -20,6 +20,8 @@ SNAPSHOT: Final = "snapshot"
 READY: Final = "ready"
 BUSIEST: Final = "busiest"
 USE: Final = "use"
+SAVE: Final = "save"
+SAVE_AT_STOP: Final = "save at stop"
 """Questions to a worker, each with what is given with it, and the names of its answers."""
 
 

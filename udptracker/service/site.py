@@ -27,6 +27,7 @@ def start_site(
     snapshots: Callable[[], Mapping[str, Snapshot]],
     kernel_drops: Callable[[], int],
     reloads: Callable[[], Mapping[str, int]],
+    saved: Callable[[], Mapping[str, float]],
     alive: Callable[[], bool],
     ready: Callable[[], tuple[bool, str]],
     busiest: Callable[[], Sequence[BusySwarm]],
@@ -39,6 +40,7 @@ def start_site(
         snapshots: the counters of every worker that ever answered, by its name.
         kernel_drops: datagrams the kernel dropped for full receive buffers, of all workers.
         reloads: of the configuration, by what they came to.
+        saved: figures of the last snapshot (see `Saver`).
         alive: whether every process of it responds.
         ready: whether requests reach the store, and a word on it.
         busiest: the swarms that announce most, as many as `status_swarms` says.
@@ -58,7 +60,7 @@ def start_site(
         from udptracker.observe.metrics import exposition
 
         also = chihaya.FAMILIES if settings().chihaya_metrics else ()
-        return exposition(snapshots(), kernel_drops(), accept, also, reloads=reloads())
+        return exposition(snapshots(), kernel_drops(), accept, also, reloads=reloads(), saved=saved())
 
     status = Status(
         lambda: _facts(settings()),

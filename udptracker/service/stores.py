@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from udptracker.core.counters import Counters
+from udptracker.service.keeper import Keeper
 from udptracker.storage.base import PeerStore
 from udptracker.storage.memory import MemoryStore
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 
 
 class Made(NamedTuple):
-    """A store, and what gives it other settings of its kind while it runs."""
+    """A store, what gives it other settings of its kind while it runs, and what keeps it over a restart, if it does not
+    do so itself."""
 
     store: PeerStore
     use: Callable[[Any], None]
+    keeper: Keeper | None = None
 
 
 def make_store(settings: StorageSettings, draw: Callable[[], float], counters: Counters, *, sharers: int = 1) -> Made:
@@ -39,7 +42,7 @@ def _memory(config: MemorySettings, draw: Callable[[], float], counters: Counter
         store.use(max_peers=-(-config.max_peers // sharers), max_swarms=-(-config.max_swarms // sharers))
 
     use(config)
-    return Made(store, use)
+    return Made(store, use, Keeper(store, counters, config.snapshot, config.peer_lifetime))
 
 
 def _redis(config: RedisSettings, draw: Callable[[], float], counters: Counters, sharers: int) -> Made:

@@ -141,9 +141,9 @@ class Worker:
         await asyncio.wait({answer}, timeout=max(left, 0.0))
         return answer.result() if answer.done() else None
 
-    async def asked(self, question: str) -> Any:
+    async def asked(self, question: str, *given: object) -> Any:
         """The same, however long it takes."""
-        answer = self._ask(question, ())
+        answer = self._ask(question, given)
         return None if answer is None else await asyncio.shield(answer)
 
     def _ask(self, question: str, given: tuple[object, ...]) -> asyncio.Future[Any] | None:
@@ -152,6 +152,11 @@ class Worker:
             answer = self._asked[question] = asyncio.get_running_loop().create_future()
             self._asked_at[question] = time.monotonic()
         return answer
+
+    def tell(self, order: str, *given: object) -> None:
+        """Nobody waits for its answer."""
+        if self._channel is not None:
+            self._channel.send((order, given))
 
     def hang_up(self) -> None:
         """Tell it to stop."""
@@ -208,6 +213,7 @@ class Supervisor:
     def __init__(self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[Sequence[socket.socket]]) -> None:
         self._sockets = sockets
         self._status_swarms = settings.status_swarms
+        self._keeps = bool(settings.storage.snapshot()[0])
         boxes = self._mailboxes = None if settings.storage.config.is_shared else Mailboxes(len(sockets))
         self._workers = [
             Worker(index, settings, keys, mine, None if boxes is None else boxes.ends(index))
@@ -253,7 +259,24 @@ class Supervisor:
 
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
         """Give every worker other settings and keys; whether all have taken them."""
+        self._keeps = bool(settings.storage.snapshot()[0])
         return all(await asyncio.gather(*(each.use(settings, keys) for each in self._workers)))
+
+    async def save(self, path: str) -> list[str]:
+        """See `Service`."""
+        answers = await asyncio.gather(*(each.asked(orders.SAVE, path) for each in self._workers))
+        why_not = []
+        for each, answer in zip(self._workers, answers, strict=True):
+            if answer is None:
+                why_not.append(f"{each.name} does not answer")
+            else:
+                why_not += [f"{each.name}: {words}" for words in answer]
+        return why_not
+
+    def save_at_stop(self, path: str) -> None:
+        """See `Service`."""
+        for each in self._workers:
+            each.tell(orders.SAVE_AT_STOP, path)
 
     async def snapshots(self) -> dict[str, dict[str, Any]]:
         """The counters of every worker that has ever answered, by its index."""
@@ -306,7 +329,8 @@ class Supervisor:
     def _lost(self) -> str:
         if self._mailboxes is None:
             return ""
-        return f"; its share of the swarms, one of {len(self._workers)}, is empty now"
+        share = f"its share of the swarms, one of {len(self._workers)}"
+        return f"; {share}, is read from the last snapshot" if self._keeps else f"; {share}, is empty now"
 
 
 def _ending(status: int) -> str:

@@ -22,7 +22,7 @@ from udptracker.observe import logs
 from udptracker.service import lifecycle
 from udptracker.service.channel import Channel
 from udptracker.service.node import Node
-from udptracker.service.orders import BUSIEST, READY, REFUSED, SERVING, SNAPSHOT, USE, Orders
+from udptracker.service.orders import BUSIEST, READY, REFUSED, SAVE, SAVE_AT_STOP, SERVING, SNAPSHOT, USE, Orders
 from udptracker.spawning import take_signals
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def main(descriptor: int) -> int:
         return 0
     given = orders.settings
     logs.configure(given.log_level, f"worker {orders.number}: ", given.log_format)
-    status = lifecycle.run(_work(orders, channel))
-    lifecycle.end_at_the_latest()
-    return status
+    return lifecycle.run(_work(orders, channel))
 
 
 async def _work(orders: Orders, channel: Channel) -> int:
@@ -79,6 +77,8 @@ class _Answers:
             READY: node.ready,
             USE: partial(_use, node),
             BUSIEST: node.busiest,
+            SAVE: node.save,
+            SAVE_AT_STOP: partial(_save_at_stop, node),
         }
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop.add_reader(channel.fileno(), self._read)
@@ -103,6 +103,10 @@ class _Answers:
         except Exception:  # the parent asks nothing a second time that is not answered
             log.exception("the parent's question %s could not be answered", question)
         self._channel.send((question, answer))
+
+
+async def _save_at_stop(node: Node, path: str) -> None:
+    node.save_at_stop(path)
 
 
 async def _use(node: Node, settings: Settings, keys: tuple[bytes, ...]) -> bool:

@@ -1,18 +1,5 @@
-"""The store of one process: no dependency, nothing to install, gone when the process is.
-
-Each swarm keeps the peers of a role in a list that is always in random order: a newcomer is appended and swapped
-to a uniformly random place, a leaver's place is taken by the last. A random choice is then a slice from a random
-offset, whatever the size of the swarm. The place of a peer is found by a look through the list while that is short,
-as most are, and by a dictionary once it is long.
-
-A peer is its endpoint here: a client that restarts with a new peer id replaces itself, and an answer cannot hold an
-endpoint twice. Ages are kept as 31-bit seconds since the store was made; the last bit of that word tells whether the
-peer's download was counted, so that one that completes again and again counts once until it has stopped.
-
-Swarms are spread over 256 dictionaries by the first byte of the info hash: none grows so large that its resizing
-or the copy of its keys for the reaper would be felt. The downloads of a swarm that has lost its last peer are kept for
-`DOWNLOADS_KEPT_SECONDS`, and of at most `MOST_DOWNLOADS_KEPT` such swarms a family, those that were left first going
-first.
+"""The store of one process: no dependency, nothing to install, gone when the process is unless a `snapshot` is written.
+What it holds is in `swarms`.
 
 A store that holds as many peers, or swarms, as it may keeps no newcomer, and answers it all the same with what it has:
 who was here before a flood stays, and who comes during one still finds the others. Places become free as peers stop or
@@ -25,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, final
 
 from udptracker.core.counters import Counters
@@ -44,228 +30,19 @@ from udptracker.core.swarm import (
 )
 from udptracker.core.wire import COMPACT_BYTES, Event
 from udptracker.storage.base import ImmediateStore, ReapReport
+from udptracker.storage.blocks import Block, Restoring, blocks
+from udptracker.storage.swarms import COUNTED, DOWNLOADS_KEPT_SECONDS, Family, Peers, Swarm
 
 log = logging.getLogger(__name__)
 
-DOWNLOADS_KEPT_SECONDS: Final = 7 * 86_400
-MOST_DOWNLOADS_KEPT: Final = 100_000
-
 _REAP_SLICE: Final = 2_000
 """Peers looked at between two pauses: about 1 ms, and the bound on what a request waits for the reaper."""
-_SHORT: Final = 16
-_LONG: Final = 32
-"""Peers down to which a list loses its dictionary, and beyond which it gets one: 300 bytes and three cache misses."""
-_SHRUNK: Final = 4
-_TABLE: Final = 10_000
-"""A dictionary is made anew, so that its table fits it, once more than `_SHRUNK` times of what is left was removed from
-it, and if no more than `_TABLE` is left, which takes about 2 ms."""
 _FULL_SAID_SECONDS: Final = 600
 _UNBOUNDED: Final = 1 << 60
 _SECOND: Final = 1_000_000_000
-_COUNTED: Final = 1
-
-
-@final
-class _Peers:
-    """The peers of one role in one swarm, in random order, with the word each was last heard of by: twice the second,
-    and `_COUNTED` if its download was counted.
-
-    `order` holds the compact endpoints, `width` bytes each, one after the other: a slice of it is an answer, and
-    lies in a few cache lines however large the swarm is. `places` is None while `order` is short.
-    """
-
-    __slots__ = ("heard", "order", "places", "width")
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self.order = bytearray()
-        self.heard = array("I")
-        self.places: dict[bytes, int] | None = None
-
-    def find(self, endpoint: bytes) -> int:
-        """The place of a peer, -1 if it is not there."""
-        if self.places is not None:
-            return self.places.get(endpoint, -1)
-        order, width = self.order, self.width
-        at = order.find(endpoint)
-        while at % width and at > 0:  # the same bytes across two others
-            at = order.find(endpoint, at + 1)
-        return at // width
-
-    def add(self, endpoint: bytes, word: int, draw: Callable[[], float]) -> int:
-        """A newcomer, at a uniformly random place, which is returned."""
-        order, heard, places = self.order, self.heard, self.places
-        last = len(heard)
-        at = int(draw() * (last + 1))
-        if at == last:
-            order += endpoint
-            heard.append(word)
-        else:
-            begin = at * self.width
-            moved = bytes(order[begin : begin + self.width])
-            order += moved
-            heard.append(heard[at])
-            order[begin : begin + self.width] = endpoint
-            heard[at] = word
-            if places is not None:
-                places[moved] = last
-        if places is not None:
-            places[endpoint] = at
-        elif last >= _LONG:
-            self._keep_places()
-        return at
-
-    def remove(self, at: int) -> int:
-        """The peer at a place, whose word is returned; the last one takes the place."""
-        order, width, places = self.order, self.width, self.places
-        last = bytes(order[-width:])
-        removed = self.heard[at]
-        word = self.heard.pop()
-        begin = at * width
-        if places is not None:
-            del places[bytes(order[begin : begin + width])]
-        if at < len(self.heard):
-            order[begin : begin + width] = last
-            self.heard[at] = word
-            if places is not None:
-                places[last] = at
-        del order[-width:]
-        if places is not None and len(self.heard) <= _SHORT:
-            self.places = None
-        return removed
-
-    def remove_stale(self, start: int, stop: int, second: int) -> int:
-        """Remove those of the places from `start` to `stop` that were last heard of at `second` or before."""
-        heard, newest = self.heard, 2 * second + _COUNTED
-        if min(heard[start:stop], default=newest + 1) > newest:
-            return 0
-        removed = 0
-        for at in range(min(stop, len(heard)) - 1, start - 1, -1):
-            if heard[at] <= newest:
-                self.remove(at)
-                removed += 1
-        return removed
-
-    def shrink(self, removed: int) -> None:
-        """Let go of room that was needed for so many more."""
-        left = len(self.heard)
-        if self.places is not None and removed > _SHRUNK * left and left <= _TABLE:
-            self._keep_places()
-
-    def _keep_places(self) -> None:
-        """Make the dictionary, all of it new: keys of before lie between those that are gone, and hold their memory."""
-        order, width = self.order, self.width
-        self.places = {bytes(order[nth * width : (nth + 1) * width]): nth for nth in range(len(self.heard))}
-
-    def discard(self, endpoint: bytes) -> int:
-        """Remove a peer; the word it was last heard of by, -1 if it is not there."""
-        at = self.find(endpoint)
-        return -1 if at < 0 else self.remove(at)
-
-    def sample(self, count: int, draw: Callable[[], float]) -> bytes:
-        """`count` peers, or all there are: the slice from a random place on, around the end."""
-        size = len(self.heard)
-        if count >= size:
-            return bytes(self.order)
-        start = int(draw() * size)
-        return self._slice(start, start + count, size, size)
-
-    def sample_without(self, skip: int, count: int, draw: Callable[[], float]) -> bytes:
-        """`count` peers but the one at place `skip`, or all others: a slice of the list with that one cut out of it."""
-        others = len(self.heard) - 1
-        if count >= others:
-            return self._cut(0, others, skip)
-        start = int(draw() * others)
-        return self._slice(start, start + count, others, skip)
-
-    def _slice(self, start: int, stop: int, size: int, skip: int) -> bytes:
-        if stop > size:
-            return self._cut(start, size, skip) + self._cut(0, stop - size, skip)
-        return self._cut(start, stop, skip)
-
-    def _cut(self, start: int, stop: int, skip: int) -> bytes:
-        order, width = self.order, self.width
-        if stop <= skip:
-            return bytes(order[start * width : stop * width])
-        if start >= skip:
-            return bytes(order[(start + 1) * width : (stop + 1) * width])
-        return bytes(order[start * width : skip * width] + order[(skip + 1) * width : (stop + 1) * width])
-
-
-@final
-class _Swarm:
-    """One info hash in one family. A role without peers is None: most swarms have but one, and it costs 250 bytes."""
-
-    __slots__ = ("downloads", "leechers", "seeders")
-
-    def __init__(self, downloads: int) -> None:
-        self.seeders: _Peers | None = None
-        self.leechers: _Peers | None = None
-        self.downloads = downloads
-
-
-@final
-class _Family:
-    """The swarms of one IP family, spread over `shards`, with the sums over all of them, and what is kept of those that
-    have lost their peers: (downloads, the second it was left) by info hash."""
-
-    __slots__ = ("kept", "leechers", "seeders", "shards", "swarms", "width")
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self.shards: list[dict[bytes, _Swarm]] = [{} for _ in range(256)]
-        self.kept: dict[bytes, tuple[int, int]] = {}
-        self.swarms = 0
-        self.seeders = 0
-        self.leechers = 0
-
-    def count(self, role: Role, change: int) -> None:
-        """Add to the peers of a role."""
-        if role is Role.SEEDER:
-            self.seeders += change
-        else:
-            self.leechers += change
-
-    def found(self, info_hash: bytes) -> _Swarm:
-        """A new swarm, with the downloads that are known of it."""
-        downloads, _ = self.kept.pop(info_hash, (0, 0)) if self.kept else (0, 0)
-        swarm = _Swarm(downloads)
-        self.shards[info_hash[0]][info_hash] = swarm
-        self.swarms += 1
-        return swarm
-
-    def forget_if_empty(self, info_hash: bytes, swarm: _Swarm, second: int) -> bool:
-        """Drop a role without peers, and the swarm without roles; whether the swarm is gone."""
-        if swarm.seeders is not None and not swarm.seeders.heard:
-            swarm.seeders = None
-        if swarm.leechers is not None and not swarm.leechers.heard:
-            swarm.leechers = None
-        shard = self.shards[info_hash[0]]
-        if swarm.seeders is not None or swarm.leechers is not None or shard.get(info_hash) is not swarm:
-            return False
-        del shard[info_hash]
-        self.swarms -= 1
-        if swarm.downloads:
-            if len(self.kept) >= MOST_DOWNLOADS_KEPT:
-                del self.kept[next(iter(self.kept))]
-            self.kept[info_hash] = (swarm.downloads, second)
-        return True
-
-    def shrink(self, number: int, removed: int) -> None:
-        """Let go of the room that a shard needed for so many swarms more."""
-        shard = self.shards[number]
-        if removed > _SHRUNK * len(shard) and len(shard) <= _TABLE:
-            left = dict(shard)
-            shard.clear()  # in place: a new one would be made among what is about to go, and hold its memory
-            shard.update(left)
-
-    def forget_kept(self, second: int) -> None:
-        """Let go of the downloads of swarms that were left at `second` or before: those that come first."""
-        while self.kept:
-            info_hash = next(iter(self.kept))
-            if self.kept[info_hash][1] > second:
-                break
-            del self.kept[info_hash]
+_OLDEST: Final = 2**26 * _SECOND
+"""How long before it was made the epoch of a store is: longer than the longest peer_lifetime, for the peers of a
+snapshot."""
 
 
 @final
@@ -292,9 +69,10 @@ class MemoryStore(ImmediateStore):
         self._draw = draw
         self._clock = clock
         self._counters = counters
-        self._epoch = clock() - _SECOND
-        self._families: dict[int, _Family] = {family: _Family(COMPACT_BYTES[family]) for family in FAMILIES}
-        self._second = 1
+        self._epoch = clock() - _OLDEST
+        self._families: dict[int, Family] = {family: Family(COMPACT_BYTES[family]) for family in FAMILIES}
+        self._second = 0
+        self._restoring: Restoring | None = None
         self._full_said = -_FULL_SAID_SECONDS
         self.use(max_peers=max_peers, max_swarms=max_swarms)
 
@@ -306,6 +84,30 @@ class MemoryStore(ImmediateStore):
     def now(self) -> int:
         return self._clock()
 
+    @property
+    def age(self) -> int:
+        """Nanoseconds since its epoch."""
+        return self._clock() - self._epoch
+
+    def blocks(self) -> Iterator[Block]:
+        """What it holds, for a snapshot, in slices: requests may be served between any two."""
+        return blocks(self._families)
+
+    def restore(self, lifetime: float, place: int, places: int) -> Restoring:
+        """What takes the blocks of a snapshot into this store. Until `restored`, what is announced wins.
+
+        Args:
+            lifetime: seconds after which a peer is stale.
+            place: of `places` workers, which have a share of the swarms each (see `place_of`).
+        """
+        oldest = (self.age - int(lifetime * _SECOND)) // _SECOND
+        self._restoring = Restoring(self._families, self._draw, self._room, oldest, place, places)
+        return self._restoring
+
+    def restored(self) -> None:
+        """No block comes any more."""
+        self._restoring = None
+
     async def close(self) -> None:
         """Let go of the peers in slices: to free a million at once would be felt."""
         for family in self._families.values():
@@ -314,7 +116,7 @@ class MemoryStore(ImmediateStore):
                 await asyncio.sleep(0)
 
     def begin(self) -> None:
-        self._second = (self._clock() - self._epoch) // _SECOND
+        self._second = self.age // _SECOND
 
     def apply(self, operation: Operation) -> Result:
         if isinstance(operation, AnnounceOperation):
@@ -380,7 +182,7 @@ class MemoryStore(ImmediateStore):
         if operation.event is Event.STOPPED:
             return self._stop(family, swarm, info_hash, endpoint)
         seeding = operation.role is Role.SEEDER
-        mine: _Peers | None = None
+        mine: Peers | None = None
         at = -1
         if swarm is not None:
             mine = swarm.seeders if seeding else swarm.leechers
@@ -388,7 +190,7 @@ class MemoryStore(ImmediateStore):
                 at = mine.find(endpoint)
         word = 2 * self._second
         if mine is not None and at >= 0:
-            mine.heard[at] = word | (mine.heard[at] & _COUNTED)
+            mine.heard[at] = word | (mine.heard[at] & COUNTED)
         else:
             if swarm is None:
                 if self._is_full():
@@ -414,7 +216,7 @@ class MemoryStore(ImmediateStore):
             0 if seeders is None else len(seeders.heard), 0 if leechers is None else len(leechers.heard), peers
         )
 
-    def _arrive(self, family: _Family, swarm: _Swarm, operation: AnnounceOperation, endpoint: bytes, word: int) -> int:
+    def _arrive(self, family: Family, swarm: Swarm, operation: AnnounceOperation, endpoint: bytes, word: int) -> int:
         """A peer that is new in its role: it leaves the other one, and may have completed a download. Its place, or -1
         if there is no room for it."""
         seeding = operation.role is Role.SEEDER
@@ -422,16 +224,16 @@ class MemoryStore(ImmediateStore):
         before = -1 if others is None else others.discard(endpoint)
         if before >= 0:
             family.count(Role.LEECHER if seeding else Role.SEEDER, -1)
-            word |= before & _COUNTED
-            if seeding and operation.event is Event.COMPLETED and not word & _COUNTED:
-                word |= _COUNTED
+            word |= before & COUNTED
+            if seeding and operation.event is Event.COMPLETED and not word & COUNTED:
+                word |= COUNTED
                 swarm.downloads += 1
         elif self._peers() >= self._max_peers:
             self._tell_full(MOST_PEERS)
             return -1
         mine = swarm.seeders if seeding else swarm.leechers
         if mine is None:
-            mine = _Peers(family.width)
+            mine = Peers(family.width)
             if seeding:
                 swarm.seeders = mine
             else:
@@ -439,7 +241,9 @@ class MemoryStore(ImmediateStore):
         family.count(operation.role, 1)
         return mine.add(endpoint, word, self._draw)
 
-    def _stop(self, family: _Family, swarm: _Swarm | None, info_hash: bytes, endpoint: bytes) -> AnnounceResult:
+    def _stop(self, family: Family, swarm: Swarm | None, info_hash: bytes, endpoint: bytes) -> AnnounceResult:
+        if self._restoring is not None:
+            self._restoring.left(info_hash, endpoint)
         if swarm is None:
             return AnnounceResult(0, 0, b"")
         for role, peers in ((Role.SEEDER, swarm.seeders), (Role.LEECHER, swarm.leechers)):
@@ -457,18 +261,21 @@ class MemoryStore(ImmediateStore):
             peers += family.seeders + family.leechers
         return peers
 
-    def _is_full(self) -> bool:
-        """Whether there is no room for a swarm with its first peer; if so, it is counted."""
+    def _room(self) -> tuple[int, int]:
+        """For how many peers and swarms more; not above 0 if there is none."""
         swarms = 0
         for family in self._families.values():
             swarms += family.swarms
-        if swarms >= self._max_swarms:
+        return self._max_peers - self._peers(), self._max_swarms - swarms
+
+    def _is_full(self) -> bool:
+        """Whether there is no room for a swarm with its first peer; if so, it is counted."""
+        peers, swarms = self._room()
+        if swarms <= 0:
             self._tell_full(MOST_SWARMS)
-            return True
-        if self._peers() >= self._max_peers:
+        elif peers <= 0:
             self._tell_full(MOST_PEERS)
-            return True
-        return False
+        return peers <= 0 or swarms <= 0
 
     def _tell_full(self, bound: str) -> None:
         """Count an announce that is not kept, and log it seldom."""

@@ -1,0 +1,38 @@
+"""What would hold the event loop up, done in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def aside(call: Callable[..., T], *args: object) -> T:
+    """What `call` returns or raises, from a thread of its own. Unlike one of a pool it keeps no process from ending,
+    however long a disk keeps it waiting."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if done.done():  # nobody waits any more
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]  # which None is only if T is
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = call(*args)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, result, error)
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    return await done
