@@ -1,7 +1,8 @@
 """How many machines it takes, from what was measured: `python -m bench.sizing` prints the tables of docs/sizing.md.
 
-From docs/benchmark.json comes the CPU of a request on memory, from docs/fleet.json that on Redis, with one shard and
-with three, by one node and by two, and the bytes a peer takes there. All else is multiplication.
+From docs/benchmark.json comes the CPU of a request on memory, and on Redis with one node on one server. By how much
+that grows with shards and nodes is in docs/fleet.json, whose runs are compared with one another only, and so are the
+bytes a peer takes there. All else is multiplication.
 """
 
 from __future__ import annotations
@@ -52,16 +53,19 @@ class Costs:
 
     @classmethod
     def of(cls, benchmark: Mapping[str, Any], fleet: Mapping[str, Any]) -> Costs:
-        """From the two files. What nodes cost is that of two of them, where that is more."""
-        (memory,) = (row for row in benchmark["rows"] if (row["load"], row["tracker"]) == ("mixed", "memory"))
+        """From the two files. With one server it is what two nodes cost, where that is more than one does."""
+        cpu = {
+            row["tracker"]: (row["tracker_us"], row["store_us"]) for row in benchmark["rows"] if row["load"] == "mixed"
+        }
+        node_us, store_us = cpu["valkey, 1 worker"]
         rows = {(row["shards"], row["nodes"]): row for row in fleet["rows"]}
         one, cluster, two = rows[1, 1], rows[3, 1], rows[1, 2]
         return cls(
-            memory_us=memory["tracker_us"],
-            node_us=max(one["node_us"], two["node_us"]),
-            store_us=max(one["store_us"], two["store_us"]),
-            cluster_node_us=cluster["node_us"],
-            cluster_store_us=cluster["store_us"],
+            memory_us=cpu["memory"][0],
+            node_us=node_us * max(1.0, two["node_us"] / one["node_us"]),
+            store_us=store_us * max(1.0, two["store_us"] / one["store_us"]),
+            cluster_node_us=node_us * max(1.0, cluster["node_us"] / one["node_us"]),
+            cluster_store_us=store_us * max(1.0, cluster["store_us"] / one["store_us"]),
             peer_bytes=one["peer_bytes"],
             cluster_peer_bytes=cluster["peer_bytes"],
         )

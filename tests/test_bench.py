@@ -122,6 +122,21 @@ def test_a_fleets_figures_are_medians_each_by_itself() -> None:
 COSTS: Final = sizing.Costs(10.0, 20.0, 4.0, 30.0, 6.0, 100.0, 200.0)
 
 
+def test_costs_are_the_benchmarks_and_grow_as_the_fleets() -> None:
+    cpu = [("mixed", "memory", 9.0, 0.0), ("mixed", "valkey, 1 worker", 10.0, 4.0), ("scrape", "memory", 1.0, 0.0)]
+    names = ("load", "tracker", "tracker_us", "store_us")
+    rows = [
+        {"shards": shards, "nodes": nodes, "node_us": node, "store_us": store, "peer_bytes": size}
+        for shards, nodes, node, store, size in (
+            (1, 1, 20.0, 10.0, 90.0),
+            (3, 1, 30.0, 15.0, 120.0),
+            (1, 2, 22.0, 9.0, 91.0),
+        )
+    ]
+    costs = sizing.Costs.of({"rows": [dict(zip(names, row, strict=True)) for row in cpu]}, {"rows": rows})
+    assert costs == sizing.Costs(9.0, 11.0, 4.0, 15.0, 6.0, 90.0, 120.0)
+
+
 def test_sizes_leave_half_of_each_core_and_a_node_to_spare() -> None:
     small, large = sizing.size(COSTS, 10_000), sizing.size(COSTS, 1_000_000)
     assert (small.memory_cores, small.shards, small.node_cores, small.nodes) == (1, 1, 1, 2)

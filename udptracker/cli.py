@@ -141,11 +141,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
     try:
-        return app.serve(loaded.settings, lambda: flags.read(arguments.config, vars(arguments)))
+        status = app.serve(loaded.settings, lambda: flags.read(arguments.config, vars(arguments)))
     except ConfigError as error:
         for fault in error.faults:
             log.error("%s", fault)
         return _BAD_USAGE
+    lifecycle.end_at_the_latest()
+    return status
 
 
 def _check(arguments: argparse.Namespace) -> int:

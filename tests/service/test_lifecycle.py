@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -251,3 +252,28 @@ class TestAKernelWithoutIpv6:
         with WithoutIpv6(tmp_path, "memory", hosts=[HOSTS[4]], arguments=["--metrics", f":{port}"]) as daemon:
             daemon.metrics_port = port
             daemon.start()
+
+
+def test_the_last_resort_is_for_the_run_alone() -> None:
+    """Whoever goes on living after it, as these tests do, is not ended by what was left of it."""
+    program = """if True:
+        import asyncio, time
+        from udptracker.service import lifecycle
+
+        class Idle:
+            async def start(self): pass
+            async def stop(self): pass
+
+        async def life():
+            told = asyncio.Event()
+            await lifecycle.live(Idle(), told, told.set)
+
+        lifecycle._LAST_RESORT_SECONDS = 0.5
+        lifecycle.run(life())
+        time.sleep(1.0)
+        print("lives")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.stdout, done.stderr) == ("lives\n", "")

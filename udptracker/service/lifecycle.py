@@ -108,6 +108,14 @@ def run(life: Coroutine[Any, Any, T]) -> T:
                 log.warning("a task does not end and is left: %r", task)
         asyncio.set_event_loop(None)
         loop.close()
+        faulthandler.cancel_dump_traceback_later()
+
+
+def end_at_the_latest() -> None:
+    """The last resort, for what holds up the loop, until `run` returns, or the interpreter itself, if it is called when
+    nothing but the end is left: the process ends in `_LAST_RESORT_SECONDS`, whatever it is at."""
+    if sys.stderr is not None:
+        faulthandler.dump_traceback_later(_LAST_RESORT_SECONDS, exit=True)
 
 
 async def live(
@@ -130,9 +138,7 @@ async def live(
             serving()
             await waiting
     finally:
-        if sys.stderr is not None:
-            # The last resort, for what holds up the loop or the interpreter itself.
-            faulthandler.dump_traceback_later(_LAST_RESORT_SECONDS, exit=True)
+        end_at_the_latest()
         if stopping is not None:
             stopping()
         waiting.cancel()

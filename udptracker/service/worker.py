@@ -43,7 +43,9 @@ def main(descriptor: int) -> int:
         return 0
     given = orders.settings
     logs.configure(given.log_level, f"worker {orders.number}: ", given.log_format)
-    return lifecycle.run(_work(orders, channel))
+    status = lifecycle.run(_work(orders, channel))
+    lifecycle.end_at_the_latest()
+    return status
 
 
 async def _work(orders: Orders, channel: Channel) -> int:
