@@ -37,6 +37,9 @@ def samples_of(text: bytes) -> Samples:
     return result
 
 
+LIMITS = ("connects", "announces", "scrapes", "bad_ids", "peers_in_swarm", "peers")
+
+
 def scrape(
     snapshots: Mapping[str, Snapshot], kernel_drops: int = 0, saved: Mapping[str, float] | None = None
 ) -> Samples:
@@ -58,6 +61,7 @@ def busy() -> Counters:
     counters.refused["bad connection ID"] = 21
     counters.refused['a "quoted"\n\\ reason'] = 22
     counters.dropped["short packet"] = 23
+    counters.limited[:] = range(101, 113)
     counters.bytes_in, counters.bytes_out = 31, 32
     counters.gauges["queue_depth"] = lambda: 33
     counters.gauges["cpu_seconds"], counters.gauges["resident_bytes"] = lambda: 72.5, lambda: 73
@@ -139,6 +143,10 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("access_failures_total", source="store"): 0,
         key("access_failures_total", source="cache"): 0,
         key("access_refreshed_timestamp_seconds"): 1_700_000_001.5,
+        **{
+            key("limited_total", limit=limit, mode=mode): count
+            for count, (limit, mode) in enumerate(product(LIMITS, ("watch", "enforce")), 101)
+        },
         key("kernel_drops_total"): 71,
         key("workers"): 1,
         key("worker_cpu_seconds_total", worker="0"): 72.5,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from udptracker.access.base import Part, Watcher
 from udptracker.access.guard import Guard
 from udptracker.access.hooks.part import Hooks
+from udptracker.access.limits.part import Limits
 from udptracker.access.lists.part import Lists
 from udptracker.core.counters import Counters
 from udptracker.core.tracker import Admit, Tracker
@@ -22,7 +23,7 @@ def make_parts(settings: Settings, counters: Counters, *, speaks: bool) -> tuple
     Args:
         speaks: whether this process tells what is the same in all workers of a node.
     """
-    return (Lists(settings, counters, speaks=speaks), Hooks(settings, counters))
+    return (Lists(settings, counters, speaks=speaks), Limits(settings, counters), Hooks(settings, counters))
 
 
 class Access:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
 
-from udptracker.config.values import OFF, Part, checked_broker, one_or_more
+from udptracker.config.values import OFF, Part, checked_broker, one_or_more, whole
 from udptracker.core import listed
 
 MOST_INLINE: Final = 256
@@ -14,6 +14,10 @@ MOST_INLINE: Final = 256
 
 SHARED_BY_STORAGE: Final = "storage"
 _SHARED_HELP: Final = "storage, for the Redis that peers are kept in, off, or the URL of another Redis"
+_PREFIXES: Final = (64, 56, 48)
+_MOST_A_MINUTE: Final = 60_000_000
+_PEERS_OF_ONE: Final = 16
+"""No source may have more peers than this part of all that are remembered."""
 
 
 def _listed(which: str) -> AfterValidator:
@@ -67,8 +71,28 @@ def _checked_path(path: str) -> str:
     return path
 
 
+def _prefixes(value: Any) -> tuple[int, ...]:
+    given = value if isinstance(value, list | tuple) else [value]
+    if not given or any(one not in _PREFIXES for one in given) or len(set(given)) < len(given):
+        raise ValueError("one or several of 64, 56 and 48, each once")
+    return tuple(sorted(given, reverse=True))
+
+
+def _enough(most: int, info: ValidationInfo) -> int:
+    of_one = info.data.get("max_peers_in_all", 0)
+    if most < _PEERS_OF_ONE * of_one:
+        raise ValueError(f"at least {_PEERS_OF_ONE * of_one}, {_PEERS_OF_ONE} times max_peers_in_all")
+    return most
+
+
 File = Annotated[str, AfterValidator(_checked_path)]
 Verdict = Literal["allow", "deny"]
+# YAML reads a bare `off` as false.
+Mode = Annotated[Literal["off", "watch", "enforce"], BeforeValidator(lambda value: "off" if value is False else value)]
+Rate = Annotated[int, whole(0, _MOST_A_MINUTE)]
+Burst = Annotated[int, whole(1, _MOST_A_MINUTE)]
+Prefixes = Annotated[tuple[int, ...], BeforeValidator(_prefixes)]
+Tracked = Annotated[int, whole(1000, 1_000_000_000), AfterValidator(_enough)]
 
 
 class TorrentsSettings(Part):
@@ -109,8 +133,30 @@ class PasskeysSettings(Part):
     allow_from: File = ""
 
 
+class LimitsSettings(Part):
+    """How much one source may ask, and how many peers it may have: an IPv4 address, or an IPv6 network of one of
+    `v6_prefixes`. Rates of 0 and bounds of 0 are none. `max_addresses` are remembered in each process twice: proven
+    ones, and those that a connect or a bad connection id names."""
+
+    mode: Mode = "watch"
+    connects_per_minute: Rate = 1200
+    connect_burst: Burst = 10_000
+    announces_per_minute: Rate = 1200
+    announce_burst: Burst = 10_000
+    scrapes_per_minute: Rate = 600
+    scrape_burst: Burst = 1000
+    bad_ids_per_minute: Rate = 60
+    bad_id_burst: Burst = 600
+    max_peers_in_swarm: Annotated[int, whole(0)] = 0
+    max_peers_in_all: Annotated[int, whole(0)] = 0
+    v6_prefixes: Prefixes = (64,)
+    exempt: Networks = ()
+    max_addresses: Annotated[int, whole(1000, 100_000_000)] = 100_000
+    max_tracked_peers: Tracked = 1_000_000
+
+
 class AccessSettings(Part):
-    """Lists, in this file, in files of their own, and shared by all nodes through Redis."""
+    """Lists, in this file, in files of their own, and shared by all nodes through Redis; limits."""
 
     shared: Shared = SecretStr(SHARED_BY_STORAGE)
     cache: File = ""
@@ -118,3 +164,4 @@ class AccessSettings(Part):
     clients: ClientsSettings = ClientsSettings()
     networks: NetworksSettings = NetworksSettings()
     passkeys: PasskeysSettings = PasskeysSettings()
+    limits: LimitsSettings = LimitsSettings()

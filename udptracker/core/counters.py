@@ -31,6 +31,12 @@ SCRAPED: Final = 2
 REFUSED: Final = 3
 """Places in ANSWER_NAMES."""
 
+LIMIT_NAMES: Final = ("connects", "announces", "scrapes", "bad_ids", "peers_in_swarm", "peers")
+"""What there may be a limit on for one source."""
+
+MODE_NAMES: Final = ("watch", "enforce")
+"""What may be done about what is over a limit."""
+
 
 ALLOWED: Final = "allow"
 DENIED: Final = "deny"
@@ -75,6 +81,8 @@ class Counters:
     microseconds a sample, `reaper_durations` in microseconds a run,
     `store_latency` in microseconds a batch, `batch_sizes` in operations.
 
+    `limited` counts what was over a limit at 2 * (index in LIMIT_NAMES) + (index in MODE_NAMES).
+
     `durations` are microseconds from the turn that read a datagram to its answer, a histogram for each of ANSWER_NAMES.
 
     `chore_failures` counts what a process does besides answering and that failed in an unforeseen way, by name.
@@ -114,6 +122,7 @@ class Counters:
         "hook_failures",
         "hook_refusals",
         "hook_timeouts",
+        "limited",
         "loop_lag",
         "reaped",
         "reaper_durations",
@@ -144,6 +153,7 @@ class Counters:
         self.requests = [0] * 6
         self.refused: Counter[str] = Counter(dict.fromkeys(reasons.REFUSALS, 0))
         self.dropped: Counter[str] = Counter(dict.fromkeys(reasons.DROPS, 0))
+        self.limited = [0] * (len(LIMIT_NAMES) * len(MODE_NAMES))
         self.bytes_in = 0
         self.bytes_out = 0
         self.durations = [Histogram(DURATION_BUCKETS) for _ in ANSWER_NAMES]

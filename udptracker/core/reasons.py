@@ -22,6 +22,8 @@ UNAPPROVED_PASSKEY: Final = "unapproved passkey"
 MISSING_JWT: Final = "unapproved request: missing jwt"
 INVALID_JWT: Final = "unapproved request: invalid jwt"
 UNDECIDED: Final = "no decision, try again later"
+TOO_MANY_PEERS: Final = "too many peers"
+TOO_MANY_PEERS_IN_SWARM: Final = "too many peers in this torrent"
 
 REFUSALS: Final = (
     BAD_CONNECTION_ID,
@@ -36,6 +38,8 @@ REFUSALS: Final = (
     MISSING_JWT,
     INVALID_JWT,
     UNDECIDED,
+    TOO_MANY_PEERS,
+    TOO_MANY_PEERS_IN_SWARM,
 )
 """Reasons of error responses: `Counters.refused`."""
 
@@ -48,6 +52,10 @@ SOCKET_ERROR: Final = "socket error"
 UNANSWERABLE: Final = "source port 0"
 UNFORESEEN: Final = "unforeseen error"
 DENIED_NETWORK: Final = "denied network"
+CONNECT_LIMIT: Final = "connect limit"
+ANNOUNCE_LIMIT: Final = "announce limit"
+SCRAPE_LIMIT: Final = "scrape limit"
+BAD_ID_LIMIT: Final = "bad connection ID limit"
 
 DROPS: Final = (
     SHORT_PACKET,
@@ -60,6 +68,10 @@ DROPS: Final = (
     UNANSWERABLE,
     UNFORESEEN,
     DENIED_NETWORK,
+    CONNECT_LIMIT,
+    ANNOUNCE_LIMIT,
+    SCRAPE_LIMIT,
+    BAD_ID_LIMIT,
 )
 """Reasons of silence: `Counters.dropped`. With `BAD_CONNECTION_ID`, the address was told so shortly before, or a
 refusal would be longer than the request."""

@@ -85,9 +85,9 @@ Reply = tuple[bytes, object]
 
 
 Admit = Callable[[int, bytes, float], str | None]
-"""Who may ask: from what is asked (`CONNECTED`, `ANNOUNCED`, `SCRAPED`), the packed address it comes from and Unix
-seconds to the reason, one of `reasons.DROPS`, for which it is left without an answer; None to go on. The address of a
-connect is not proven."""
+"""Who may ask: from what is asked (`CONNECTED`, `ANNOUNCED`, `SCRAPED`; `REFUSED` with a bad connection id), the packed
+address it comes from and Unix seconds to the reason, one of `reasons.DROPS`, for which it is left without an answer;
+None to go on. The address of a connect, and of what has a bad id, is not proven."""
 
 
 @final
@@ -349,6 +349,8 @@ class Tracker:
         return encode_announce_response(question.data[8:16], interval, result.leechers, result.seeders, peers)
 
     def _refuse_unproven(self, turn: Turn, data: bytes, source: bytes, now: float) -> bytes | None:
+        if self._is_kept_out(REFUSED, source, now):
+            return None
         if len(data) < _BAD_ID_BYTES or not self._refused.is_news(source, now):
             self._counters.dropped[BAD_CONNECTION_ID] += 1
             return None

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from udptracker import __version__, build
-from udptracker.core.counters import ACTION_NAMES, ANSWER_NAMES
+from udptracker.core.counters import ACTION_NAMES, ANSWER_NAMES, LIMIT_NAMES, MODE_NAMES
 from udptracker.core.swarm import Totals
 from udptracker.observe.family import (
     Families,
@@ -93,6 +93,11 @@ def _requests(scrape: Scrape) -> Samples:
         yield (ACTION_NAMES[place // 2], "ipv6" if place % 2 else "ipv4"), (count,)
 
 
+def _limited(scrape: Scrape) -> Samples:
+    for place, count in enumerate(scrape.sums["limited"]):
+        yield (LIMIT_NAMES[place // 2], MODE_NAMES[place % 2]), (count,)
+
+
 def _seconds(key: str) -> Reader:
     return lambda scrape: [((), durations(scrape.sums[key]))]
 
@@ -131,6 +136,14 @@ _FAMILIES: Final = (
     ),
     _family("counter", "refusals_total", "Error responses sent, by reason.", by_key("refused"), "reason"),
     _family("counter", "drops_total", "Datagrams left without an answer, by reason.", by_key("dropped"), "reason"),
+    _family(
+        "counter",
+        "limited_total",
+        "Requests over a limit on their source, by limit; in mode `enforce` they were refused or dropped for it.",
+        _limited,
+        "limit",
+        "mode",
+    ),
     _family(
         "counter",
         "kernel_drops_total",

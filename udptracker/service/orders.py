@@ -43,8 +43,11 @@ class Part(SimpleNamespace):
 
 
 def for_worker(settings: Settings) -> Settings:
-    """Settings for a message to a worker, which reads them and needs none of their methods."""
-    return cast("Settings", _plain(settings))
+    """Settings for a message to a worker, which reads them and needs none of their methods; `workers` is how many
+    there are."""
+    plain = _plain(settings)
+    plain.workers = settings.worker_count()
+    return cast("Settings", plain)
 
 
 def _plain(value: Any) -> Any:
