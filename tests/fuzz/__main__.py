@@ -55,6 +55,7 @@ def _plain(name: str, count: int, seed: int = 1) -> None:
         if took > longest:
             longest, worst = took, data
     seconds = time.monotonic() - started
+    target.close()
     print(f"{name}: {count:,} inputs in {seconds:.0f} s, the longest {longest * 1e3:.1f} ms: {worst!r:.100}")
 
 

@@ -25,6 +25,9 @@ class Target(Protocol):
             Exception: a finding. What the code under test may raise, by its documents, is caught here.
         """
 
+    def close(self) -> None:
+        """Let go of everything."""
+
 
 class Reader:
     """Takes an input apart; what is missing at its end is zeros."""

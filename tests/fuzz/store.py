@@ -44,6 +44,8 @@ from udptracker.storage.replayable import Entry, Pool
 
 _MOST_SENT: Final = 200
 """Commands for one input: whoever answers with a cursor that never ends is left alone by then."""
+_TIMERS: Final = 200
+"""Inputs after which the loop is run, so that it forgets timers that were cancelled."""
 _PEERS: Final = {
     IPV4: b"-UT0001-000000000001\x1a\xe1\xcb\x00\x71\x05",
     IPV6: b"-UT0001-000000000001\x1a\xe1" + b"\x20" * 16,
@@ -307,6 +309,7 @@ class LinkTarget:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._fed = 0
 
     def close(self) -> None:
         self._loop.close()
@@ -330,6 +333,9 @@ class LinkTarget:
             else:
                 assert isinstance(answer.exception(), StoreUnavailable)
         link.lost.exception()
+        self._fed += 1
+        if self._fed % _TIMERS == 0:
+            self._loop.run_until_complete(asyncio.sleep(0))
 
 
 class MapTarget:

@@ -24,9 +24,7 @@ _SECONDS: Final = 2.0
 def target(request: pytest.FixtureRequest) -> Iterator[tuple[str, Target]]:
     made = TARGETS[request.param]()
     yield request.param, made
-    close = getattr(made, "close", None)
-    if close is not None:
-        close()
+    made.close()
 
 
 def test_only_documented_errors_leave(target: tuple[str, Target]) -> None:

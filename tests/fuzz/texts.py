@@ -19,6 +19,8 @@ _CONFIGS: Final = Path(__file__).parents[2] / "configs"
 class ConfigTarget:
     """A configuration: it is taken, or refused by `ConfigError`, and shown without a word of its secrets."""
 
+    def close(self) -> None: ...
+
     def seeds(self) -> Sequence[bytes]:
         files = [path.read_bytes()[:4000] for path in sorted(_CONFIGS.glob("*.yaml"))]
         return [
@@ -42,6 +44,8 @@ class ConfigTarget:
 
 class ResponseTarget:
     """A datagram from a tracker that may be hostile: a message, or `WireError`; what is shown of it is printable."""
+
+    def close(self) -> None: ...
 
     def seeds(self) -> Sequence[bytes]:
         head = (7).to_bytes(4, "big")

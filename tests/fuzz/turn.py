@@ -100,6 +100,7 @@ class TurnTarget:
         self._loop.run_until_complete(self._access.open())
 
     def close(self) -> None:
+        """Let go of everything."""
         self._loop.run_until_complete(self._access.close())
         self._loop.close()
         logging.getLogger("udptracker").removeHandler(self._faults)

@@ -39,6 +39,11 @@ class TestTheConnectionEnds:
             (_ELEMENTS, _cut(b"*500000000\r\n", 1)),
             (_ELEMENTS, [b"*1000000\r\n" * 10]),
             (_ELEMENTS, [b"*9999\r\n" * 10_000]),
+            *((_ELEMENTS, [b"%c500000000\r\n" % kind]) for kind in b"%~>|"),
+            *((_ELEMENTS, _cut(b"%c500000000\r\n" % kind, 1)) for kind in b"%~>|"),
+            *((_ELEMENTS, [b"*2\r\n$3\r\nabc\r\n", b"%c4294967295\r\n" % kind]) for kind in b"%~>|"),
+            *((_ELEMENTS, [b"*2\r\n$3\r\nabc\r\n%c4294967295\r\n" % kind]) for kind in b"%~>|"),
+            (f"{_NESTED}|broke the protocol", _cut(b"%999\r\n" * 200_000, 250_000)),
             (_NESTED, _cut(b"*999\r\n" * 200_000, 250_000)),
             (_NESTED, _cut(b"*999\r\n:1\r\n" * 200_000, 1000)),
             (_BYTES, [b"$2000000000\r\n", *[bytes(_MIB)] * 32]),
@@ -103,7 +108,7 @@ class TestTheConnectionStands:
             st.binary(max_size=40)
             | st.integers(-(2**63), 2**63 - 1)
             | st.none()
-            | st.integers(10, 10**9).map(lambda n: b"*%d\r\n" % n),
+            | st.builds(lambda kind, n: b"\r\n%c%d\r\n" % (kind, n), st.sampled_from(b"*%~>|"), st.integers(10, 10**9)),
             lambda part: st.lists(part, max_size=12),
             max_leaves=40,
         ),
