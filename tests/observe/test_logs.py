@@ -13,7 +13,7 @@ from datetime import datetime
 
 import pytest
 
-from udptracker.observe.logs import LEVELS, MOST_ALIKE, WINDOW, Repeats
+from udptracker.observe.logs import LEVELS, MOST_ALIKE, MOST_KINDS, WINDOW, Repeats
 
 _PROGRAM = """
 import logging, sys
@@ -105,17 +105,30 @@ class Heard(logging.Handler):
 
 def test_lines_of_a_kind_are_counted_beyond_a_few() -> None:
     heard = Heard()
-    for n in range(MOST_ALIKE + 10):
-        heard.say(f"flap {n}")
-    heard.say("another kind", line=2)
-    few = [f"flap {n}" for n in range(MOST_ALIKE)]
-    assert heard.lines == [*few, "another kind"]
+    for _ in range(MOST_ALIKE + 10):
+        heard.say("one flaps")
+    heard.say("another flaps")
+    heard.say("one flaps", line=2)
+    few = MOST_ALIKE * ["one flaps"]
+    assert heard.lines == [*few, "another flaps", "one flaps"]
     heard.now += WINDOW
     heard.say("later", line=3)
-    summary = f"10 more lines like this were left out: flap {MOST_ALIKE + 9}"
-    assert heard.lines == [*few, "another kind", summary, "later"]
-    heard.say("flap again")
-    assert heard.lines[-1] == "flap again"
+    summary = "10 more lines like this were left out: one flaps"
+    assert heard.lines == [*few, "another flaps", "one flaps", summary, "later"]
+    heard.say("one flaps")
+    assert heard.lines[-1] == "one flaps"
+
+
+def test_a_place_that_never_says_the_same_twice_is_bounded_as_well() -> None:
+    heard = Heard()
+    for n in range(1000):
+        heard.say(f"flap {n}")
+    few = [f"flap {n}" for n in range(MOST_KINDS + MOST_ALIKE)]
+    assert heard.lines == few
+    heard.now += WINDOW
+    heard.say("later", line=3)
+    summary = f"{1000 - len(few)} more lines like this were left out: flap 999"
+    assert heard.lines == [*few, summary, "later"]
 
 
 def test_what_was_left_out_is_told_at_the_end() -> None:

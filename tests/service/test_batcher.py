@@ -42,8 +42,12 @@ class Asker:
     def __init__(self) -> None:
         self.replies: list[tuple[int, object, int]] = []
         self.kinds: list[type[wire.Response]] = []
+        self.broken = 0
+        """The port whose answer fails."""
 
     def answer(self, turn: Turn) -> None:
+        if any(handle == self.broken for _, handle in turn.replies):
+            raise ZeroDivisionError("a bug")
         assert not turn.questions
         for data, handle in turn.replies:
             response = wire.decode_response(data)
@@ -245,6 +249,14 @@ class TestBatcher:
         await scene.drain()
         assert scene.asker.kinds[2:] == [AnnounceResponse, AnnounceResponse]
 
+    async def test_a_bug_in_one_answer_leaves_nobody_else_waiting(self, caplog: pytest.LogCaptureFixture) -> None:
+        scene = Scene()
+        scene.asker.broken = 2
+        scene.submit(1, 2, 3)
+        await scene.drain()
+        assert scene.ports == [1, 3]
+        assert "ZeroDivisionError: a bug" in caplog.text
+
     async def test_draining_waits_for_what_is_in_flight(self) -> None:
         scene = Scene()
         scene.submit(1)
@@ -301,14 +313,14 @@ class TestDirect:
     async def test_answers_before_it_returns(self) -> None:
         counters = Counters()
         direct = Direct(MemoryStore(random.random), Tracker(IDS, Policy(), random.random, counters), counters)
-        turn = turn_of(1, 2)
+        turn = turn_of(11, 12)
         direct.submit(turn, Asker())
         assert (turn.questions, turn.faults) == ([], [])
         assert [wire.decode_response(data) for data, _ in turn.replies] == [
-            AnnounceResponse(1, 1800, 1, 0, bytes((127, 0, 0, 1, 0, 1))),
-            AnnounceResponse(2, 1800, 2, 0, bytes((127, 0, 0, 1, 0, 1))),
+            AnnounceResponse(11, 1800, 1, 0, bytes((127, 0, 0, 1, 0, 11))),
+            AnnounceResponse(12, 1800, 2, 0, bytes((127, 0, 0, 1, 0, 11))),
         ]
-        assert [handle for _, handle in turn.replies] == [1, 2]
+        assert [handle for _, handle in turn.replies] == [11, 12]
         assert turn.answered == [0, 2, 0, 0]
         await direct.drain()
 

@@ -25,7 +25,12 @@ FORMATS: Final = ("text", "json")
 
 MOST_ALIKE: Final = 5
 """Lines of one kind in `WINDOW` seconds; the rest are counted."""
+MOST_KINDS: Final = 8
+"""Of one place in the source, each with a text of its own; what else that place says is one more."""
 WINDOW: Final = 30.0
+
+_REST: Final = ""
+"""No text of any line."""
 
 _PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))
 """From which level on which priority of syslog(3) holds, the highest first."""
@@ -119,7 +124,9 @@ def _json(prefix: str) -> logging.Formatter:
 class Repeats(logging.Filter):
     """Lets `MOST_ALIKE` lines of a kind through in `WINDOW` seconds, and says afterwards how many it left out.
 
-    A kind is a place in the source, at one level. Debugging lines are never left out: who asks for them wants them.
+    A kind is a text of a place in the source, at one level: a place may speak of several stores, addresses or keys. Of
+    one that never says the same twice, only so many texts are kinds (`MOST_KINDS`). Debugging lines are never left
+    out: who asks for them wants them.
 
     Args:
         emit: writes a record past this filter.
@@ -131,7 +138,7 @@ class Repeats(logging.Filter):
         self._emit = emit
         self._clock = clock
         self._lock = threading.Lock()
-        self._kinds: dict[tuple[str, int, int], _Kind] = {}
+        self._kinds: dict[tuple[str, int, int, str], _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.INFO:
@@ -139,8 +146,10 @@ class Repeats(logging.Filter):
         now = self._clock()
         self.tell(now - WINDOW)
         with self._lock:
-            kind = self._kinds.setdefault((record.name, record.lineno, record.levelno), _Kind(record, now))
-            return kind.take(record)
+            place, text = (record.name, record.lineno, record.levelno), record.getMessage()
+            if (*place, text) not in self._kinds and sum(key[:3] == place for key in self._kinds) >= MOST_KINDS:
+                text = _REST
+            return self._kinds.setdefault((*place, text), _Kind(record, now)).take(record)
 
     def tell(self, before: float = inf) -> None:
         """Say what was left out of the kinds that began until `before`, and begin anew with them."""

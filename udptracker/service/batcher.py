@@ -163,7 +163,10 @@ class Batcher:
                 tracker.respond(question, results[at], turn)
                 at += 1
             turn.questions = []
-            asker.answer(turn)
+            try:
+                asker.answer(turn)
+            except Exception:  # a bug in one must not leave the other turns of the batch unanswered
+                log.exception("a turn could not be answered")
 
     async def _execute(self, operations: list[Operation]) -> Sequence[Result | StoreError]:
         try:

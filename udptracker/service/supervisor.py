@@ -285,7 +285,7 @@ class Supervisor:
 
     async def turns(self) -> bool:
         """Whether every worker can say whether it is ready."""
-        return all([await each.asked(orders.READY) is not None for each in self._workers])
+        return None not in await asyncio.gather(*(each.asked(orders.READY) for each in self._workers))
 
     async def alive(self) -> bool:
         """Whether every worker answers."""

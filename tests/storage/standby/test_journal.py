@@ -72,6 +72,18 @@ class TestRecent:
         assert [stamp for part in parts for stamp, _ in part] == list(range(3 * SLICE, 4 * SLICE))
         assert all(sum(len(announces) for _, announces in part) <= SLICE for part in parts)
 
+    def test_what_is_forgotten_or_remembered_meanwhile_changes_nothing_of_what_was_heard(self) -> None:
+        recent = Recent(4 * SLICE)
+        for number in range(4 * SLICE):
+            recent.remember([announce(number)], number)
+        stamps = []
+        for part in recent.since(-1):
+            stamps += [stamp for stamp, _ in part]
+            for number in range(3 * SLICE):  # which pushes out what was not handed out yet
+                recent.remember([announce(number)], 10 * SLICE)
+        assert stamps == list(range(4 * SLICE))
+        assert len(recent) == 4 * SLICE
+
     @pytest.mark.parametrize("family", FAMILIES)
     def test_its_bound_in_bytes_holds(self, family: int) -> None:
         most = 5_000

@@ -7,7 +7,6 @@ second (`registry`), and a walk finds fewer names than the walk before left, alt
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -45,8 +44,13 @@ async def is_lost(topology: Topology, family: int, size: int) -> bool:
     return await topology.call(lost_key(family), "GET", lost_key(family)) is not None
 
 
-async def rebuild(topology: Topology, family: int, breathe: Callable[[], Awaitable[None]]) -> None:
+async def rebuild(
+    topology: Topology, family: int, now: Callable[[], int], breathe: Callable[[], Awaitable[None]]
+) -> None:
     """Name every swarm hash there is, in slices, with a call of `breathe` after each.
+
+    Args:
+        now: nanoseconds on the store's clock.
 
     Raises:
         ReplyError: a server refuses SCAN.
@@ -54,7 +58,7 @@ async def rebuild(topology: Topology, family: int, breathe: Callable[[], Awaitab
     """
     key, added = group(family), 0
     async for names in topology.scan(f"IPv{family}_[SL]_*", _NAMES_AT_ONCE):
-        stamp = str(time.time_ns())
+        stamp = str(now())
         missing = [name for name in names if parse_swarm_key(name) is not None]
         replies = await topology.send([segment(key, "HSETNX", key, name, stamp) for name in missing])
         for reply in replies:

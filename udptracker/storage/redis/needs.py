@@ -7,44 +7,9 @@ from typing import Final, NamedTuple
 
 from hiredis import ReplyError
 
-from udptracker.core.swarm import FAMILIES, Role, StoreUnavailable
-from udptracker.redis.segment import Segment, segment
+from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.topology import Topology
-from udptracker.storage.redis.errors import store_error
-from udptracker.storage.redis.layout import group, info_hash_counter, peers_counter, swarm_key
-
-_SCRATCH: Final = b"udptracker_check"
-_NOBODY: Final = bytes(20)
-"""An info hash; nothing is written to its swarm."""
-
-
-_TRIED: Final[tuple[tuple[str, ...], ...]] = (
-    ("SET", "1", "PX", "1000"),
-    ("GET",),
-    ("INCRBY", "0"),
-    ("PEXPIRE", "1000"),
-    ("EXISTS",),
-    ("HSET", "x", "1"),
-    ("HGET", "x"),
-    ("HMGET", "x", "y"),
-    ("HGETALL",),
-    ("HEXISTS", "x"),
-    ("HSETNX", "x", "1"),
-    ("HKEYS",),
-    ("HINCRBY", "x", "1"),
-    ("HLEN",),
-    ("HRANDFIELD", "1"),
-    ("HSCAN", "0"),
-    ("HDEL", "x"),
-    ("ZADD", "1", "x"),
-    ("ZSCORE", "x"),
-    ("ZRANGE", "0", "0"),
-    ("ZRANGEBYSCORE", "0", "0"),
-    ("ZCARD",),
-    ("ZREM", "x"),
-    ("DEL",),
-)
-"""Every command on a key, with what follows the key."""
+from udptracker.storage.redis.trials import TRIED, refusals, trials
 
 _BESIDES: Final = (
     "ASKING",
@@ -77,33 +42,22 @@ async def lacks(topology: Topology) -> Lacks:
     Raises:
         StoreUnavailable: the server does not answer.
     """
-    replies = await topology.send(_trials())
+    replies = await topology.send(trials())
     wanted = []
     for command in (("INFO", "server"), ("TIME",), ("CLIENT", "KILL", "ID", "0")):
         try:
             await topology.call_each(*command)
         except ReplyError as error:
             wanted.append(error)
-    return Lacks(_refusals(replies), _refusals(wanted))
+    return Lacks(_words(refusals(replies)), _words(refusals(wanted)))
 
 
 def acl_rules() -> str:
     """The rules of an ACL user who may do what a tracker does, on a server or a node of a cluster, and nothing else."""
-    commands = sorted({command.lower() for command, *_ in _TRIED} | {command.lower() for command in _BESIDES})
+    commands = sorted({command.lower() for command, *_ in TRIED} | {command.lower() for command in _BESIDES})
     return " ".join([*(f"~{pattern}" for pattern in _KEYS), *(f"+{command}" for command in commands)])
 
 
-def _refusals(replies: Iterable[object]) -> list[str]:
-    """The words of errors that a store is not used with, each once; that a value is of another type is none of them."""
-    errors = [store_error(reply) for reply in replies if isinstance(reply, ReplyError)]
-    return list(dict.fromkeys(str(error) for error in errors if isinstance(error, StoreUnavailable)))
-
-
-def _trials() -> list[Segment]:
-    trials = [segment(_SCRATCH, name, _SCRATCH, *arguments) for name, *arguments in _TRIED]
-    trials.append(segment(_SCRATCH, "EVAL", "return 0", "1", _SCRATCH))
-    for family in FAMILIES:
-        keys = [group(family), info_hash_counter(family)]
-        keys += [key for role in Role for key in (swarm_key(family, role, _NOBODY), peers_counter(family, role))]
-        trials += [segment(key, "HDEL", key, "x") for key in keys]
-    return trials
+def _words(refused: Iterable[StoreUnavailable]) -> list[str]:
+    """Each once."""
+    return list(dict.fromkeys(map(str, refused)))

@@ -61,12 +61,19 @@ class Walk:
     """
 
     def __init__(
-        self, topology: Topology, cutoff: int, flush: Callable[[], Awaitable[None]], *, now: int, interval: float
+        self,
+        topology: Topology,
+        cutoff: int,
+        flush: Callable[[], Awaitable[None]],
+        *,
+        now: Callable[[], int],
+        interval: float,
     ) -> None:
         self._topology = topology
         self._cutoff = cutoff
         self._flush = flush
-        self._second = now // _SECOND
+        self._now = now
+        self._second = now() // _SECOND
         self._interval = interval
         self._token = secrets.token_hex(16).encode()
         self._renewed = 0.0
@@ -138,7 +145,7 @@ class Walk:
         try:
             size = await size_of_index(self._topology, family)
             if await is_lost(self._topology, family, size):
-                await rebuild(self._topology, family, self._breathe)
+                await rebuild(self._topology, family, self._now, self._breathe)
         except ReplyError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise StoreUnavailable(str(error)) from error
@@ -229,7 +236,7 @@ class Walk:
         sizes = await self._topology.send([segment(name, "HLEN", name) for name in empty])
         back = [at for at, size in enumerate(sizes) if gone[at] and _number(size)]
         if back:
-            stamp = str(time.time_ns())
+            stamp = str(self._now())
             await self._topology.send([segment(key, "HSET", key, empty[at], stamp) for at in back])
             for at in back:
                 gone[at] = 0

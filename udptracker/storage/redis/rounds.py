@@ -32,26 +32,9 @@ from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
 from udptracker.storage.redis.answers import NO_POOLS, Pools, choose, make_pools, pack_endpoints
 from udptracker.storage.redis.context import Context
-from udptracker.storage.redis.layout import (
-    COMMANDS,
-    COUNTS,
-    END,
-    command,
-    counted_key,
-    group,
-    stopped_key,
-    swarm_key,
-)
+from udptracker.storage.redis.layout import COMMANDS, COUNTS, END, command, counted_key, group, stopped_key, swarm_key
 from udptracker.storage.redis.makeup import MakeUp
-from udptracker.storage.redis.plan import (
-    Piece,
-    RegistrationsPlan,
-    RolePlan,
-    ScrapePlan,
-    Single,
-    SwarmPlan,
-    take_all,
-)
+from udptracker.storage.redis.plan import Piece, RegistrationsPlan, RolePlan, ScrapePlan, Single, SwarmPlan, take_all
 from udptracker.storage.redis.registry import Registration, Registry
 from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS, Samples
 

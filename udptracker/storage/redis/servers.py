@@ -11,17 +11,14 @@ from typing import Any, Final
 
 from hiredis import ReplyError
 
-from udptracker.core.swarm import FAMILIES, Role, StoreError, StoreUnavailable
-from udptracker.redis.segment import Segment, segment
+from udptracker.core.swarm import StoreError, StoreUnavailable
 from udptracker.redis.topology import Topology
-from udptracker.storage.redis.errors import is_refusal, store_error
-from udptracker.storage.redis.layout import PING, peers_counter, swarm_key
+from udptracker.storage.redis.errors import is_refusal
+from udptracker.storage.redis.trials import refusals, trials
 
 log = logging.getLogger(__name__)
 
 _OLDEST: Final = (6, 2)
-_NOBODY: Final = bytes(20)
-"""An info hash; nothing is written to its swarm."""
 
 
 class Servers:
@@ -67,35 +64,8 @@ class Servers:
         Raises:
             StoreUnavailable: with the server's words, if it does not do one of them.
         """
-        for reply in await self._topology.send(_trials()):
-            if isinstance(reply, ReplyError):
-                error = store_error(reply)
-                if isinstance(error, StoreUnavailable):
-                    raise error
-
-
-def _trials() -> list[Segment]:
-    trials = [
-        segment(PING, "SET", PING, "1", "PX", "1000"),
-        segment(PING, "INCRBY", PING, "0"),
-        segment(PING, "PEXPIRE", PING, "1000"),
-        segment(PING, "HSET", PING, "x", "1"),  # WRONGTYPE, unless it is not permitted
-        segment(PING, "HINCRBY", PING, "x", "1"),
-        segment(PING, "HGETALL", PING),
-        segment(PING, "HEXISTS", PING, "x"),
-        segment(PING, "DEL", PING),
-    ]
-    for family in FAMILIES:
-        for role in Role:
-            swarm, counter = swarm_key(family, role, _NOBODY), peers_counter(family, role)
-            trials += (
-                segment(swarm, "HLEN", swarm),
-                segment(swarm, "HRANDFIELD", swarm, "1"),
-                segment(swarm, "HDEL", swarm, "x"),
-                segment(swarm, "EVAL", "return 0", "1", swarm),
-                segment(counter, "GET", counter),
-            )
-    return trials
+        for error in refusals(await self._topology.send(trials())):
+            raise error
 
 
 def _parse_info(info: Any) -> dict[str, str]:

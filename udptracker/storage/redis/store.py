@@ -221,7 +221,7 @@ class RedisStore(ReplayableStore):
     @comprehending
     async def reap(self, cutoff: int) -> ReapReport:
         cutoff -= await self._witness.jumped()
-        walk = Walk(self._topology, cutoff, self._flush_changes, now=self.now(), interval=self._reap_interval)
+        walk = Walk(self._topology, cutoff, self._flush_changes, now=self.now, interval=self._reap_interval)
         return await walk.run()
 
     @comprehending

@@ -12,9 +12,8 @@ Nothing here takes long: what is large is handed out in slices, between which th
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, final
 
 from udptracker.core.swarm import AnnounceOperation, Operation, Role
 from udptracker.core.wire import Event
@@ -32,12 +31,25 @@ Heard = tuple[int, Sequence[AnnounceOperation]]
 """When some announces were heard, and the announces."""
 
 
+@final
+class _Link:
+    """A batch in `Recent`, and the one that was heard next: whoever walks along may be where the walk was forgotten."""
+
+    __slots__ = ("announces", "next", "stamp")
+
+    def __init__(self, stamp: int, announces: Sequence[AnnounceOperation]) -> None:
+        self.stamp = stamp
+        self.announces = announces
+        self.next: _Link | None = None
+
+
 class Recent:
     """The announces heard last, oldest first, at most `most` of them."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heard: deque[Heard] = deque()
+        self._newest = _Link(0, ())
+        self._before = self._newest  # the oldest comes after this one
         self._count = 0
 
     def __len__(self) -> int:
@@ -47,10 +59,11 @@ class Recent:
         """Keep the announces of a batch, and forget the oldest beyond the bound."""
         announces = [operation for operation in batch if isinstance(operation, AnnounceOperation)]
         if announces:
-            self._heard.append((now, announces))
+            self._newest.next = _Link(now, announces)
+            self._newest = self._newest.next
             self._count += len(announces)
             while self._count > self._most:
-                self._count -= len(self._heard.popleft()[1])
+                self._forget_oldest()
 
     def remember_entry(self, entry: Entry) -> None:
         """Keep what was written to the store as if it had been announced there."""
@@ -61,29 +74,37 @@ class Recent:
     def forget(self, oldest: int) -> Iterator[None]:
         """Forget what was heard at `oldest` or before, in slices."""
         freed = 0
-        while self._heard and self._heard[0][0] <= oldest:
-            announces = len(self._heard.popleft()[1])
-            self._count -= announces
-            freed += announces
+        while (first := self._before.next) is not None and first.stamp <= oldest:
+            freed += self._forget_oldest()
             if freed >= SLICE:
                 yield
                 freed = 0
 
     def since(self, oldest: int) -> Iterator[list[Heard]]:
-        """What was heard after `oldest`, in slices. More may be remembered, and less, while this goes on."""
+        """What was heard after `oldest` and until now, in slices. Less may be remembered while this goes on."""
         part: list[Heard] = []
         count = 0
-        for stamp, announces in list(self._heard):
-            for at in range(0, len(announces), SLICE):
-                piece = announces[at : at + SLICE]
+        link, last = self._before, self._newest
+        while link is not last and link.next is not None:
+            link = link.next
+            for at in range(0, len(link.announces), SLICE):
+                piece = link.announces[at : at + SLICE]
                 count += len(piece)
-                if stamp > oldest:
-                    part.append((stamp, piece))
+                if link.stamp > oldest:
+                    part.append((link.stamp, piece))
                 if count >= SLICE:
                     yield part
                     part, count = [], 0
         if part:
             yield part
+
+    def _forget_oldest(self) -> int:
+        """How many announces that were."""
+        first = self._before.next
+        assert first is not None
+        self._before = first
+        self._count -= len(first.announces)
+        return len(first.announces)
 
 
 class News:
