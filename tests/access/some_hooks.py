@@ -59,6 +59,23 @@ class Later(_Noted, PreHook):
                 announce.refuse("not this port")
 
 
+class Remembering(_Noted, PreHook):
+    """Has refused those to the ports in `ports` before; decides about others once it is let."""
+
+    def recall(self, announces: Sequence[Announce]) -> Sequence[Announce]:
+        left = []
+        for announce in announces:
+            if announce.port in self.options["ports"]:
+                announce.refuse("as before")
+            else:
+                left.append(announce)
+        return left
+
+    async def judge(self, announces: Sequence[Announce]) -> None:
+        self.calls.append(list(announces))
+        await self.let.wait()
+
+
 class Failing(_Noted, PreHook):
     async def judge(self, announces: Sequence[Announce]) -> None:
         announces[0].refuse("half done")

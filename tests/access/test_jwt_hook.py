@@ -15,6 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from tests.access.hooked import until
 from tests.access.support import INFO_HASH, Gate, announce, scrape
 from tests.access.tokens import (
     AUDIENCE,
@@ -71,15 +72,6 @@ async def guarded() -> AsyncIterator[Guarded]:
         await made.access.open()
         yield made
         await made.access.close()
-
-
-async def until(probe: Any, what: str) -> None:
-    """Wait, letting the loop go on."""
-    for _ in range(2000):
-        if probe():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"waited for {what}")
 
 
 MISSING = "unapproved request: missing jwt"

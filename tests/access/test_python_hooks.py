@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from tests.access import some_hooks
-from tests.access.support import INFO_HASH, PEER_ID, SOURCE, Gate, announce, scrape
-from tests.config.support import settings
-from udptracker.access.access import Access
+from tests.access.hooked import Hooked, until
+from tests.access.support import INFO_HASH, PEER_ID, SOURCE, announce, scrape
 from udptracker.access.base import AccessError
 from udptracker.access.hooks import Announce, Event
-from udptracker.access.hooks.part import Hooks
 from udptracker.core import wire
 from udptracker.core.reasons import UNAPPROVED_TORRENT, UNDECIDED
 from udptracker.core.swarm import AnnounceOperation, Role
@@ -30,52 +28,26 @@ def hook(name: str, terms: dict[str, Any] | None = None, **options: Any) -> dict
     return {"name": name, "options": options, **(terms or {})}
 
 
-class Hooked:
-    """A tracker with hooks, and the last of them."""
-
-    def __init__(self) -> None:
-        self.gate = Gate(max_pending=10_000)
-        self.access: Access | None = None
-
-    async def use(self, *prehooks: dict[str, Any], posthooks: Sequence[dict[str, Any]] = (), **body: Any) -> None:
-        given = settings(prehooks=list(prehooks), posthooks=list(posthooks), **body)
-        if self.access is None:
-            self.access = Access([Hooks(given, self.gate.counters)], self.gate.guard, self.gate.tracker)
-            await self.access.open()
-        else:
-            await self.access.use(given)
+class WithOthers(Hooked):
+    """A tracker with hooks of `some_hooks`."""
 
     @property
     def hook(self) -> Any:
+        """The one that was made last."""
         return some_hooks.made[-1]
 
     def name(self, which: str) -> str:
         return f"{MODULE}:{which}"
 
-    async def refusals(self, *numbers: int) -> list[str | None]:
-        """What came of requests, once it has."""
-        await self.gate.guard.drain()
-        return [self.gate.refusal(number) for number in numbers]
-
 
 @pytest.fixture
-async def hooked() -> AsyncIterator[Hooked]:
+async def hooked() -> AsyncIterator[WithOthers]:
     some_hooks.made.clear()
-    made = Hooked()
+    made = WithOthers()
     yield made
     for each in some_hooks.made:
         each.let.set()
-    if made.access is not None:
-        await made.access.close()
-
-
-async def until(probe: Callable[[], Any], what: str) -> None:
-    """Wait, letting the loop go on."""
-    for _ in range(2000):
-        if probe():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"waited for {what}")
+    await made.close()
 
 
 def a_question(data: bytes, source: bytes) -> Announce:
@@ -121,7 +93,7 @@ class TestWhatAHookSees:
 
 @pytest.mark.parametrize("which", ["AtOnce", "Later"])
 class TestBothKinds:
-    async def test_some_of_a_turn_are_refused(self, hooked: Hooked, which: str) -> None:
+    async def test_some_of_a_turn_are_refused(self, hooked: WithOthers, which: str) -> None:
         await hooked.use(hook(which, ports=[2], at_once=True))
         hooked.gate.ask(announce(1, port=1), announce(2, port=2), scrape(3, INFO_HASH))
         assert await hooked.refusals(1, 2, 3) == [None, "not this port", None]
@@ -130,7 +102,7 @@ class TestBothKinds:
         assert (counters.hook_refusals[name], counters.refused[name]) == (1, 1)
         assert sum(counters.hook_durations[name].counts) == 1
 
-    async def test_what_one_before_has_refused_is_not_shown(self, hooked: Hooked, which: str) -> None:
+    async def test_what_one_before_has_refused_is_not_shown(self, hooked: WithOthers, which: str) -> None:
         deny = hook("torrent approval", blacklist=[INFO_HASH.hex()])
         await hooked.use(deny, hook(which, ports=[1], at_once=True))
         hooked.gate.ask(announce(1, port=1))
@@ -139,7 +111,7 @@ class TestBothKinds:
         hooked.gate.ask(announce(2, port=1), announce(3, port=3))
         assert await hooked.refusals(2, 3) == ["not this port", UNAPPROVED_TORRENT]
 
-    async def test_every_count_is_there_from_the_start(self, hooked: Hooked, which: str) -> None:
+    async def test_every_count_is_there_from_the_start(self, hooked: WithOthers, which: str) -> None:
         await hooked.use(hook(which))
         counters, name = hooked.gate.counters, hooked.name(which)
         for counts in (
@@ -155,7 +127,7 @@ class TestBothKinds:
 
 
 class TestIntervals:
-    async def test_it_may_be_another(self, hooked: Hooked) -> None:
+    async def test_it_may_be_another(self, hooked: WithOthers) -> None:
         await hooked.use(hook("AtOnce"))
 
         def longer(seen: Announce) -> None:
@@ -178,7 +150,7 @@ class TestWhatFails:
         ("which", "kind"), [("Failing", "LookupError"), ("FailingAtOnce", "SystemExit"), ("Lying", "TypeError")]
     )
     async def test_it_raises(
-        self, hooked: Hooked, policy: str, which: str, kind: str, caplog: pytest.LogCaptureFixture
+        self, hooked: WithOthers, policy: str, which: str, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         await hooked.use(hook(which, {"on_failure": policy}))
         hooked.gate.ask(announce(1), announce(2, port=2))
@@ -187,7 +159,7 @@ class TestWhatFails:
         assert f"hook {MODULE}:{which}: it failed: {kind}" in caplog.text
         assert hooked.gate.faults == []
 
-    async def test_it_hangs(self, hooked: Hooked, policy: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_it_hangs(self, hooked: WithOthers, policy: str, caplog: pytest.LogCaptureFixture) -> None:
         await hooked.use(hook("Later", {"on_failure": policy, "timeout": "20ms"}))
         hooked.gate.ask(announce(1), scrape(2, INFO_HASH))
         assert hooked.gate.refusal(2) is None
@@ -195,7 +167,7 @@ class TestWhatFails:
         assert hooked.gate.counters.hook_timeouts[hooked.name("Later")] == 1
         assert "it was not done within 0.02 s" in caplog.text
 
-    async def test_it_does_not_let_itself_be_cancelled(self, hooked: Hooked, policy: str) -> None:
+    async def test_it_does_not_let_itself_be_cancelled(self, hooked: WithOthers, policy: str) -> None:
         await hooked.use(hook("NeverDone", {"on_failure": policy, "timeout": "20ms"}))
         for number in range(1, 5):
             hooked.gate.ask(announce(number))
@@ -210,7 +182,7 @@ class TestWhatFails:
         hooked.gate.ask(announce(6))
         assert await hooked.refusals(6) == ["too late"], "it is asked again"
 
-    async def test_too_many_wait(self, hooked: Hooked, policy: str) -> None:
+    async def test_too_many_wait(self, hooked: WithOthers, policy: str) -> None:
         await hooked.use(hook("Later", {"on_failure": policy, "timeout": "1h", "max_pending": 3}))
         hooked.gate.ask(announce(1), announce(2))
         hooked.gate.ask(announce(3), announce(4))
@@ -224,7 +196,7 @@ class TestWhatFails:
 
 @pytest.mark.parametrize("which", ["Blocking", "BlockingAtOnce"])
 async def test_one_that_holds_the_loop_up_is_named(
-    hooked: Hooked, which: str, caplog: pytest.LogCaptureFixture
+    hooked: WithOthers, which: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await hooked.use(hook(which))
     hooked.gate.ask(announce(1))
@@ -232,7 +204,7 @@ async def test_one_that_holds_the_loop_up_is_named(
     assert f"hook {MODULE}:{which}: it held the tracker up for 0." in caplog.text
 
 
-async def test_what_comes_while_four_calls_are_on_their_way_goes_together(hooked: Hooked) -> None:
+async def test_what_comes_while_four_calls_are_on_their_way_goes_together(hooked: WithOthers) -> None:
     await hooked.use(hook("Later", {"timeout": "1h"}, ports=[8]))
     for number in range(1, 11):
         hooked.gate.ask(announce(number, port=number))
@@ -246,7 +218,7 @@ async def test_what_comes_while_four_calls_are_on_their_way_goes_together(hooked
     assert answers == ["not this port" if number == 8 else None for number in range(1, 11)]
 
 
-async def test_one_that_waits_longer_than_it_may_is_not_asked_at_all(hooked: Hooked) -> None:
+async def test_one_that_waits_longer_than_it_may_is_not_asked_at_all(hooked: WithOthers) -> None:
     await hooked.use(hook("NeverDone", {"timeout": "500ms"}))
     for number in range(1, 9):
         hooked.gate.ask(announce(number))
@@ -256,15 +228,32 @@ async def test_one_that_waits_longer_than_it_may_is_not_asked_at_all(hooked: Hoo
     assert hooked.gate.counters.hook_timeouts[hooked.name("NeverDone")] == 8
 
 
+class TestRecall:
+    async def test_what_a_hook_remembers_it_is_not_asked_about(self, hooked: WithOthers) -> None:
+        await hooked.use(hook("Remembering", {"timeout": "20ms"}, ports=[2]))
+        hooked.gate.ask(announce(1, port=1), announce(2, port=2), announce(3, port=3))
+        assert await hooked.refusals(1, 2, 3) == [UNDECIDED, "as before", UNDECIDED]
+        assert [[seen.port for seen in call] for call in hooked.hook.calls] == [[1, 3]]
+        hooked.gate.ask(announce(4, port=2))
+        assert await hooked.refusals(4) == ["as before"]
+        assert len(hooked.hook.calls) == 1
+
+    async def test_one_that_fails_to_remember_is_asked(self, hooked: WithOthers) -> None:
+        await hooked.use(hook("Remembering", {"timeout": "1h"}, ports=None))
+        hooked.hook.let.set()
+        hooked.gate.ask(announce(1, port=1))
+        assert await hooked.refusals(1) == [None]
+        assert hooked.gate.counters.hook_failures[hooked.name("Remembering")] == 1
+
+
 class TestLife:
-    async def test_opened_once_and_closed_once(self, hooked: Hooked) -> None:
+    async def test_opened_once_and_closed_once(self, hooked: WithOthers) -> None:
         await hooked.use(hook("AtOnce"), posthooks=[hook("Seeing", at_once=True)])
         assert [each.life for each in some_hooks.made] == [["open"], ["open"]]
-        assert hooked.access is not None
-        await hooked.access.close()
+        await hooked.close()
         assert [each.life for each in some_hooks.made] == [["open", "close"]] * 2
 
-    async def test_what_is_as_before_goes_on_and_the_rest_is_made_anew(self, hooked: Hooked) -> None:
+    async def test_what_is_as_before_goes_on_and_the_rest_is_made_anew(self, hooked: WithOthers) -> None:
         await hooked.use(hook("AtOnce", ports=[1]), hook("Later", ports=[2]))
         same, gone = some_hooks.made
         await hooked.use(hook("AtOnce", ports=[3]), hook("AtOnce", ports=[1]), announce_interval="10m")
@@ -274,7 +263,7 @@ class TestLife:
         hooked.gate.ask(announce(1, port=1), announce(2, port=2), announce(3, port=3))
         assert await hooked.refusals(1, 2, 3) == ["not this port", None, "not this port"]
 
-    async def test_what_is_on_its_way_is_decided_before_a_hook_is_closed(self, hooked: Hooked) -> None:
+    async def test_what_is_on_its_way_is_decided_before_a_hook_is_closed(self, hooked: WithOthers) -> None:
         await hooked.use(hook("Later", {"timeout": "10s"}, ports=[1]))
         later = hooked.hook
         hooked.gate.ask(announce(1, port=1))
@@ -286,14 +275,14 @@ class TestLife:
         hooked.gate.ask(announce(2, port=1))
         assert await hooked.refusals(2) == [None]
 
-    async def test_other_terms_are_taken_by_the_same_hook(self, hooked: Hooked) -> None:
+    async def test_other_terms_are_taken_by_the_same_hook(self, hooked: WithOthers) -> None:
         await hooked.use(hook("Later", {"timeout": "1h"}))
         await hooked.use(hook("Later", {"timeout": "20ms", "on_failure": "allow"}))
         hooked.gate.ask(announce(1))
         assert await hooked.refusals(1) == [None]
         assert len(some_hooks.made) == 1
 
-    async def test_if_one_cannot_be_had_all_is_as_before(self, hooked: Hooked) -> None:
+    async def test_if_one_cannot_be_had_all_is_as_before(self, hooked: WithOthers) -> None:
         await hooked.use(hook("AtOnce", ports=[1]))
         with pytest.raises(AccessError, match=r"prehooks\.1\.options\.limit: found nothing"):
             await hooked.use(hook("AtOnce", ports=[2]), hook("picky"))
@@ -319,12 +308,12 @@ class TestLife:
             ),
         ],
     )
-    async def test_what_cannot_be_had_is_told_by_its_path(self, hooked: Hooked, given: Any, told: str) -> None:
+    async def test_what_cannot_be_had_is_told_by_its_path(self, hooked: WithOthers, given: Any, told: str) -> None:
         with pytest.raises(AccessError) as refused:
             await hooked.use(given)
         assert str(refused.value).startswith(told)
 
-    async def test_options_are_the_hooks_own(self, hooked: Hooked) -> None:
+    async def test_options_are_the_hooks_own(self, hooked: WithOthers) -> None:
         one = hook("AtOnce", deep={"list": [1]})
         await hooked.use(one)
         hooked.hook.options["deep"]["list"].append(2)
@@ -333,7 +322,7 @@ class TestLife:
 
 
 class TestPosthooks:
-    async def test_they_see_what_was_let_through(self, hooked: Hooked) -> None:
+    async def test_they_see_what_was_let_through(self, hooked: WithOthers) -> None:
         await hooked.use(hook("AtOnce", ports=[2]), posthooks=[hook("SeeingAtOnce")])
         hooked.gate.ask(announce(1, port=1), announce(2, port=2), announce(3, port=3), scrape(4, INFO_HASH))
         assert sorted(hooked.gate.answers) == [1, 2, 3, 4]
@@ -341,7 +330,9 @@ class TestPosthooks:
         await until(lambda: hooked.hook.calls, "it to be shown them")
         assert [[seen.port for seen in call] for call in hooked.hook.calls] == [[1, 3]]
 
-    async def test_what_comes_meanwhile_goes_together_and_beyond_the_bound_it_is_dropped(self, hooked: Hooked) -> None:
+    async def test_what_comes_meanwhile_goes_together_and_beyond_the_bound_it_is_dropped(
+        self, hooked: WithOthers
+    ) -> None:
         await hooked.use(posthooks=[hook("Seeing", {"max_pending": 5})])
         for number in range(1, 9):
             hooked.gate.ask(announce(number, port=number))
@@ -352,7 +343,7 @@ class TestPosthooks:
         assert [[seen.port for seen in call] for call in hooked.hook.calls] == [[1], [2, 3, 4, 5]]
         assert hooked.gate.counters.hook_drops[hooked.name("Seeing")] == 3
 
-    async def test_one_that_fails_is_shown_the_next(self, hooked: Hooked, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_one_that_fails_is_shown_the_next(self, hooked: WithOthers, caplog: pytest.LogCaptureFixture) -> None:
         await hooked.use(posthooks=[hook("SeeingAtOnce", fails=True)])
         hooked.gate.ask(announce(1))
         await until(lambda: hooked.hook.calls, "the first")
@@ -361,14 +352,14 @@ class TestPosthooks:
         assert hooked.gate.counters.hook_failures[hooked.name("SeeingAtOnce")] == 1
         assert "it failed: LookupError" in caplog.text
 
-    async def test_one_that_says_so_is_shown_the_same_again(self, hooked: Hooked) -> None:
+    async def test_one_that_says_so_is_shown_the_same_again(self, hooked: WithOthers) -> None:
         await hooked.use(posthooks=[hook("SeeingAgain")])
         hooked.gate.ask(announce(1, port=1))
         await until(lambda: len(hooked.hook.calls) == 3, "it to be content")
         assert [[seen.port for seen in call] for call in hooked.hook.calls] == [[1]] * 3
         assert hooked.gate.counters.hook_failures[hooked.name("SeeingAgain")] == 0
 
-    async def test_one_that_hangs_is_left_and_not_shown_anything_until_it_ends(self, hooked: Hooked) -> None:
+    async def test_one_that_hangs_is_left_and_not_shown_anything_until_it_ends(self, hooked: WithOthers) -> None:
         await hooked.use(posthooks=[hook("SeeingForEver", {"timeout": "20ms"})])
         name = hooked.name("SeeingForEver")
         hooked.gate.ask(announce(1))
@@ -378,19 +369,17 @@ class TestPosthooks:
         assert len(hooked.hook.calls) == 1
         assert sorted(hooked.gate.answers) == [1, 2]
 
-    async def test_closing_shows_what_waits(self, hooked: Hooked) -> None:
+    async def test_closing_shows_what_waits(self, hooked: WithOthers) -> None:
         await hooked.use(posthooks=[hook("SeeingAtOnce")])
         hooked.gate.ask(announce(1))
-        assert hooked.access is not None
-        await hooked.access.close()
+        await hooked.close()
         assert len(hooked.hook.calls) == 1
 
 
-async def test_closing_leaves_what_does_not_close(hooked: Hooked, caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_leaves_what_does_not_close(hooked: WithOthers, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         await hooked.use(posthooks=[hook("Seeing")])
         hooked.gate.ask(announce(1))
         await until(lambda: hooked.hook.calls, "the call")
-        assert hooked.access is not None
-        await hooked.access.close()
+        await hooked.close()
     assert f"hook {MODULE}:Seeing did not close as it should: TimeoutError" in caplog.text

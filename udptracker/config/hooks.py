@@ -55,6 +55,12 @@ def _url(url: str) -> str:
     return url
 
 
+def _token(token: SecretStr) -> SecretStr:
+    if re.fullmatch("[!-~]*", token.get_secret_value()):
+        return token
+    raise ValueError("a token of visible ASCII characters")
+
+
 _InfoHash = Annotated[str, _text("40 hexadecimal digits", lambda text: bool(re.fullmatch("[0-9A-Fa-f]{40}", text)))]
 _InfoHashes = Annotated[tuple[_InfoHash, ...], BeforeValidator(_listed)]
 _ClientId = Annotated[str, _text("six bytes, such as UT2210", lambda text: len(text.encode()) == _CLIENT_ID_BYTES)]
@@ -115,7 +121,7 @@ class HttpApproval(HookOptions):
     """`http approval`: asks another service."""
 
     url: _Url
-    bearer_token: SecretStr = SecretStr("")
+    bearer_token: Annotated[SecretStr, AfterValidator(_token)] = SecretStr("")
     max_cached: Annotated[int, whole(0)] = 65_536
 
     secrets = MappingProxyType({"bearer_token": lambda token: "***" if token else ""})

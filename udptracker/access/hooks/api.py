@@ -178,6 +178,13 @@ class PreHook(_Hook, ABC):
         which waits for it: it must not take longer than some microseconds an announce.
         """
 
+    def recall(self, announces: Sequence[Announce]) -> Sequence[Announce]:
+        """Decide at once what it remembers, and return those that an asynchronous `judge` is to be asked about.
+
+        What is decided here stands, whatever becomes of the others. By default nothing is remembered.
+        """
+        return announces
+
 
 class PostHook(_Hook, ABC):
     """Is shown announces that were let through, off the way of their answers."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, Final, final
 
-from udptracker.access.hooks.api import Announce, TryAgain
+from udptracker.access.hooks.api import Announce, PreHook, TryAgain
 from udptracker.core.counters import Counters
 from udptracker.core.seldom import Seldom
 
@@ -61,6 +61,15 @@ class Calls:
         outcome = self._at_once(method, announces)
         self._count_duration(began)
         return outcome
+
+    def left_of(self, announces: list[Announce], hook: PreHook) -> set[Announce]:
+        """What a hook still has to be asked about after it has recalled what it can: all, if it fails to."""
+        left: list[Announce] = announces
+        if announces and type(hook).recall is not PreHook.recall:
+            left = []
+            if self._at_once(lambda given: left.extend(hook.recall(given)), announces) is not Outcome.DONE:
+                left = announces
+        return set(announces).intersection(left)
 
     async def within(self, seconds: float, method: Method, announces: Sequence[Announce]) -> Outcome:
         """Call either kind, and wait for it no longer than that."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from udptracker.access.hooks.api import Announce, PreHook
@@ -41,9 +41,10 @@ class Decisions:
         """Whatever the hook raises."""
         await self._hook.close()
 
-    def _take(self, asked: Sequence[Question], announces: Sequence[Announce], *, is_decided: bool) -> None:
-        """Put into questions what the hook has decided about their announces, or what holds if it has not."""
-        for question, announce in zip(asked, announces, strict=True):
+    def _take(self, asked: Mapping[Announce, Question], announces: Iterable[Announce], *, is_decided: bool) -> None:
+        """Put into questions what the hook has decided about these announces, or what holds if it has not."""
+        for announce in announces:
+            question = asked[announce]
             if not is_decided:
                 if self.terms.on_failure == "refuse":
                     question.refuse(UNDECIDED)
@@ -59,10 +60,10 @@ class Deciding(Decisions):
     """A hook that decides at once, a `Rule`."""
 
     def judge(self, questions: Sequence[Question]) -> None:
-        asked, announces = shown(questions)
-        if announces:
-            outcome = self._calls.at_once(self._hook.judge, announces)
-            self._take(asked, announces, is_decided=outcome is Outcome.DONE)
+        asked = shown(questions)
+        if asked:
+            outcome = self._calls.at_once(self._hook.judge, list(asked))
+            self._take(asked, asked, is_decided=outcome is Outcome.DONE)
 
 
 @final
@@ -79,14 +80,19 @@ class Asking(Decisions):
         self._pending = 0
 
     async def judge(self, questions: Sequence[Question]) -> None:
-        asked, announces = shown(questions)
+        asked = shown(questions)
+        unknown = self._calls.left_of(list(asked), self._hook)
+        self._take(asked, asked.keys() - unknown, is_decided=True)
+        if unknown:
+            in_their_order = [announce for announce in asked if announce in unknown]
+            self._take(asked, in_their_order, is_decided=await self._is_asked(in_their_order))
+
+    async def _is_asked(self, announces: Sequence[Announce]) -> bool:
+        """Ask about announces; whether there is an answer in time."""
         count = len(announces)
-        if not count:
-            return
         if self._pending + count > self.terms.max_pending or self._calls.stuck >= _MOST_CALLS:
             self._counters.hook_drops[self._name] += count
-            self._take(asked, announces, is_decided=False)
-            return
+            return False
         waiting = _Waiting(announces)
         self._waiting.append(waiting)
         self._pending += count
@@ -98,8 +104,7 @@ class Asking(Decisions):
             if waiting in self._waiting:  # no call had room for it
                 self._waiting.remove(waiting)
                 self._counters.hook_timeouts[self._name] += count
-        is_decided = waiting.outcome.done() and waiting.outcome.result() is Outcome.DONE
-        self._take(asked, announces, is_decided=is_decided)
+        return waiting.outcome.done() and waiting.outcome.result() is Outcome.DONE
 
     def _ask(self) -> None:
         while self._waiting and len(self._asking) + self._calls.stuck < _MOST_CALLS:
@@ -131,18 +136,17 @@ class Asking(Decisions):
 class _Waiting:
     """Announces of a turn, and what came of the call that they were in."""
 
-    def __init__(self, announces: list[Announce]) -> None:
+    def __init__(self, announces: Sequence[Announce]) -> None:
         self.announces = announces
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
 
-def shown(questions: Sequence[Question]) -> tuple[list[Question], list[Announce]]:
-    """Those of questions that announce and are not refused, and their announces as hooks see them."""
+def shown(questions: Sequence[Question]) -> dict[Announce, Question]:
+    """Those of questions that announce and are not refused, by what hooks see of them."""
     now = time.time()
-    asked, announces = [], []
+    found = {}
     for question in questions:
         operation = question.operation
         if isinstance(operation, AnnounceOperation) and not question.refusal:
-            asked.append(question)
-            announces.append(Announce(question, operation, now))
-    return asked, announces
+            found[Announce(question, operation, now)] = question
+    return found

@@ -72,7 +72,9 @@ class HttpClient:
                 return await self._request(request, body)
         except TimeoutError:
             raise HttpError(f"{self._host} gave no answer within {self._seconds:g} s") from None
-        except (OSError, h11.ProtocolError, ValueError) as error:
+        except h11.ProtocolError:
+            raise HttpError(f"{self._host}: no whole answer of HTTP") from None
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise HttpError(printable(f"{self._host}: {reason}")) from None
 

@@ -20,6 +20,9 @@ from udptracker.core.counters import Counters
 if TYPE_CHECKING:
     from udptracker.config import Settings
 
+_STREAM_SECONDS: Final = 5.0
+"""Until a connection of a stream counts as dead."""
+
 Ready = AtOnce | Deciding | Asking | Watching
 """A hook that can be opened and put to use."""
 
@@ -94,9 +97,33 @@ def _jwt(name: str, options: Any, counters: Counters, needs: None) -> AtOnce:
     )
 
 
+def _http_approval(name: str, options: Any, counters: Counters, needs: None) -> PreHook:
+    from udptracker.access.hooks.http_approval import HttpApproval  # and an HTTP client
+
+    return HttpApproval(options.url, options.bearer_token.get_secret_value(), options.max_cached)
+
+
+def _announce_stream(name: str, options: Any, counters: Counters, broker: Any) -> PostHook:
+    # What a node on memory without a stream has no use for.
+    from udptracker.access.hooks.announce_stream import AnnounceStream
+    from udptracker.redis.link import Timeouts
+    from udptracker.redis.topologies import make_topology
+    from udptracker.redis.url import parse_broker
+
+    url = (options.redis_broker or broker).get_secret_value()
+    topology = make_topology(parse_broker(url), Timeouts(*[_STREAM_SECONDS] * 3))
+    return AnnounceStream(topology, options.key.encode(), options.max_length, addresses=options.addresses)
+
+
+def _broker(settings: Settings) -> Any:
+    return getattr(settings.storage.config, "redis_broker", None)
+
+
 _OURS: Final[Mapping[str, _Ours]] = {
     "jwt": _Ours(_jwt),
     "torrent approval": _Ours(_torrent_approval),
     "client approval": _Ours(_client_approval),
     "interval variation": _Ours(_interval_variation, lambda settings: int(settings.announce_interval)),
+    "http approval": _Ours(_http_approval),
+    "announce stream": _Ours(_announce_stream, _broker),
 }

@@ -50,7 +50,7 @@ class Watching:
 
     def see(self, questions: Sequence[Question]) -> None:
         """A `Watcher`."""
-        _, announces = shown(questions)
+        announces = list(shown(questions))
         room = max(self.terms.max_pending - self._shown - len(self._waiting), 0)
         if len(announces) > room:
             self._drops[self._name] += len(announces) - room
