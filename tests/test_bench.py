@@ -22,6 +22,15 @@ _REPOSITORY: Final = Path(__file__).parents[1]
 _TIMEOUT: Final = 120.0
 
 
+def test_restarts_are_timed() -> None:
+    command = [sys.executable, "-m", "bench.restart", "--rounds", "2"]
+    done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, timeout=_TIMEOUT, check=True)
+    first, second, last = done.stdout.splitlines()
+    assert first.startswith("stopped in ")
+    assert second.startswith("stopped in ")
+    assert last.startswith("median of 2: ")
+
+
 def test_measures_trackers_in_turn_and_writes_table_json_and_chart(tmp_path: Path) -> None:
     """One tracker with a store and one without, a closed and an open loop."""
     trackers = ("memory, plain", "valkey, plain")
