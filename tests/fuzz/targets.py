@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from tests.fuzz.access import ListTarget, TokenTarget
 from tests.fuzz.base import Target
 from tests.fuzz.store import LinkTarget, MapTarget, OperatorTarget, RepliesTarget
 from tests.fuzz.texts import ConfigTarget, ResponseTarget
@@ -16,6 +17,8 @@ TARGETS: Final[Mapping[str, Callable[[], Target]]] = {
     "replies": RepliesTarget,
     "operator": OperatorTarget,
     "map": MapTarget,
+    "tokens": TokenTarget,
+    "lists": ListTarget,
     "config": ConfigTarget,
     "response": ResponseTarget,
 }

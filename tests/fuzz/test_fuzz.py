@@ -14,7 +14,7 @@ import pytest
 from tests.fuzz.base import Mutator, Target
 from tests.fuzz.targets import TARGETS
 
-_INPUTS: Final = {"config": 300}
+_INPUTS: Final = {"config": 300, "tokens": 1_000}
 _MOST_INPUTS: Final = 3_000
 _SECONDS: Final = 2.0
 """Of CPU time for one input: none takes more than some milliseconds, but a machine may be slow."""

@@ -46,6 +46,7 @@ udptracker:
     clients: {{deny: ["-BAD"]}}
     networks: {{deny: ["192.0.2.7/32", "2001:db8::c000:206/128"]}}
     passkeys: {{allow: ["0123456789abcdef somebody"]}}
+    limits: {{mode: watch, max_peers_in_swarm: 20, max_peers_in_all: 200, v6_prefixes: [64, 56, 48]}}
   prehooks:
     - {{name: torrent approval, options: {{blacklist: ["{"ff" * 20}"]}}}}
     - {{name: client approval, options: {{blacklist: ["UT2210"]}}}}

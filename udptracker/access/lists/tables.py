@@ -69,7 +69,8 @@ class Found(NamedTuple):
 
 @final
 class Hashes:
-    """Info hashes with one verdict."""
+    """Info hashes with one verdict. Which bucket one is in is drawn by a key of this process: who makes torrents makes
+    their hashes, and a list of those that end alike would be one bucket."""
 
     __slots__ = ("_buckets", "_mask", "count", "soonest")
 
@@ -82,7 +83,7 @@ class Hashes:
 
     def holds(self, info_hash: bytes, now: int) -> bool:
         """Whether it is there, and has not ended at `now`."""
-        bucket = self._buckets[(info_hash[18] << 8 | info_hash[19]) & self._mask]
+        bucket = self._buckets[hash(info_hash) & self._mask]
         at = bucket.find(info_hash)
         while at % _RECORD and at > 0:  # the same bytes across two others
             at = bucket.find(info_hash, at + 1)
@@ -152,7 +153,7 @@ class Hashes:
 
     def _find(self, info_hash: bytes) -> tuple[int, int]:
         """The bucket of an info hash, and where it is in that, -1 if it is not there."""
-        place = (info_hash[18] << 8 | info_hash[19]) & self._mask
+        place = hash(info_hash) & self._mask
         bucket = self._buckets[place]
         at = bucket.find(info_hash)
         while at % _RECORD and at > 0:
@@ -166,7 +167,7 @@ class Hashes:
         self._mask = _MANY - 1
         for bucket in few:
             for at in range(0, len(bucket), _RECORD):
-                self._buckets[bucket[at + 18] << 8 | bucket[at + 19]] += bucket[at : at + _RECORD]
+                self._buckets[hash(bucket[at : at + 20]) & self._mask] += bucket[at : at + _RECORD]
 
 
 @final
