@@ -1,7 +1,8 @@
 """What an announce costs on one shard and on three, by one node and by two: `python -m bench.fleet`.
 
 The mixed load, in closed loop, at every node at once. CPU is that of all nodes and of all shards, from their clocks, a
-request; requests are what the nodes counted meanwhile. Everything shares the machine, so rates say nothing here.
+request; requests are what the nodes counted meanwhile. All nodes share the tracker's core, so that they are what is
+full, as in `python -m bench`; rates say nothing here.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple, cast
 
 from bench.builds import Builds
+from bench.cores import Cores, available, pinned
 from bench.loads import LOADS, MIXED
 from bench.results import machine
 from bench.running import HOST
@@ -58,10 +60,14 @@ def measure(tree: Path, shards: int, nodes: int, seconds: float, scale: float) -
         LoadError: a node does not answer.
     """
     torrents, peers = (max(1, int(LOADS[MIXED][name] * scale)) for name in ("torrents", "peers"))
+    cores = Cores.divide(available(), 1)
     with ExitStack() as stack:
-        servers, url = stack.enter_context(_stores(shards))
+        with pinned(cores.store):
+            servers, url = stack.enter_context(_stores(shards))
         directory = Path(stack.enter_context(TemporaryDirectory()))
-        trackers = [stack.enter_context(_node(directory, url, tree)) for _ in range(nodes)]
+        with pinned(cores.tracker):
+            trackers = [stack.enter_context(_node(directory, url, tree)) for _ in range(nodes)]
+        stack.enter_context(pinned(cores.generator))
         empty = sum(map(_used, servers))
         world = ["--torrents", str(torrents), "--peers", str(peers)]
         _generate(trackers[0], [*world, "--prefill", "--warmup", "0", "--duration", "1"]).wait(_PATIENCE)
@@ -111,7 +117,7 @@ def _node(directory: Path, url: str, tree: Path) -> Iterator[Daemon]:
 
 def _generate(tracker: Daemon, arguments: list[str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "udptracker", "load", f"udp://{HOST}:{tracker.port}", "--mix", "0:99:1"]
-    command += ["--sources", "8", "--burst", "1", "--rest", "0", *arguments]
+    command += ["--sources", "8", "--in-flight", "256", "--burst", "1", "--rest", "0", *arguments]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
