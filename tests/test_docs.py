@@ -205,6 +205,12 @@ def test_every_configuration_that_is_shown_loads(code: str) -> None:
     assert config.parse(code, environment).warnings == ()
 
 
+def test_the_site_has_no_page_twice() -> None:
+    pages = re.findall(r": (\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(set(pages)) == sorted(pages)
+    assert set(pages) <= set(PAGES)
+
+
 def test_the_changelog_tells_of_this_version() -> None:
     assert f"## [{__version__}] - " in (REPOSITORY / "CHANGELOG.md").read_text()
 
