@@ -15,6 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from bench import sizing
 from bench.results import Row, table
 from tests.support.documents import DOCUMENTS, blocks
 from udptracker import __version__, config
@@ -203,6 +204,11 @@ CONFIGURATIONS = [
 def test_every_configuration_that_is_shown_loads(code: str) -> None:
     environment = dict.fromkeys(re.findall(r"\$\{(\w+)\}", code), "secret")
     assert config.parse(code, environment).warnings == ()
+
+
+def test_the_sizes_are_computed_from_what_was_measured() -> None:
+    assert sizing.put_into(PAGES["sizing.md"], sizing.tables()) == PAGES["sizing.md"]
+    assert PAGES["sizing.md"].count("<!-- table: ") == len(sizing.tables())
 
 
 def test_the_site_has_no_page_twice() -> None:
