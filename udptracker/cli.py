@@ -106,6 +106,12 @@ def _register_swarms(commands: Commands[argparse.ArgumentParser]) -> None:
     swarms.register(commands)
 
 
+def _register_lists(commands: Commands[argparse.ArgumentParser]) -> None:
+    from udptracker.client import lists
+
+    lists.register(commands)
+
+
 def _register_load(commands: Commands[argparse.ArgumentParser]) -> None:
     from udptracker.load import cli
 
@@ -121,6 +127,10 @@ COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]
     "probe": _register_probe,
     "swarm": _register_swarms,
     "swarms": _register_swarms,
+    "torrent": _register_lists,
+    "client": _register_lists,
+    "network": _register_lists,
+    "passkey": _register_lists,
     "top": _register_top,
     "load": _register_load,
 }

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Final
 
 from udptracker.config import RedisSettings
@@ -23,15 +24,26 @@ _PATIENCE_SECONDS: Final = 3.0
 
 @asynccontextmanager
 async def reached(config: RedisSettings) -> AsyncIterator[Topology]:
-    """The servers, connected.
+    """The servers of the store, connected.
 
     Raises:
         StoreUnavailable: they cannot be reached, or refuse us; or they do not answer within `redis_connect_timeout`,
             and in any case within three seconds.
     """
-    patience = min(config.redis_connect_timeout, _PATIENCE_SECONDS)
-    timeouts = Timeouts(patience, config.redis_read_timeout, config.redis_write_timeout)
-    topology = make_topology(parse_broker(config.redis_broker.get_secret_value()), timeouts)
+    timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
+    async with connected(config.redis_broker.get_secret_value(), timeouts) as topology:
+        yield topology
+
+
+@asynccontextmanager
+async def connected(url: str, given: Timeouts) -> AsyncIterator[Topology]:
+    """The servers of a Redis URL, connected.
+
+    Raises:
+        StoreUnavailable: as `reached` says, by `given.connect`.
+    """
+    patience = min(given.connect, _PATIENCE_SECONDS)
+    topology = make_topology(parse_broker(url), replace(given, connect=patience))
     with _without_attempts():
         topology.start()
         try:

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from udptracker.core.info_hash import INFO_HASH_HELP, parse_info_hash
-from udptracker.core.wire import PEER_ID_BYTES
+from udptracker.core.wire import INFO_HASH_BYTES, PEER_ID_BYTES
 
 TORRENTS: Final = "torrents"
 CLIENTS: Final = "clients"
@@ -30,6 +30,7 @@ _PASSKEY_HELP: Final = "a passkey of 8 to 128 letters, digits and -._~, or sha25
 _VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 _PASSKEY: Final = re.compile(r"[A-Za-z0-9._~-]{8,128}")
 _HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
+_PASSKEY_BYTES: Final = 32
 _MOST_USER: Final = 64
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
@@ -114,6 +115,30 @@ EXPECTED: Final[Mapping[str, str]] = {
     PASSKEYS: _PASSKEY_HELP,
 }
 """What is expected of an entry of each list, in words."""
+
+
+def is_entry(which: str, packed: bytes) -> bool:
+    """Whether this may be a packed entry of a list."""
+    if which == TORRENTS:
+        return len(packed) == INFO_HASH_BYTES
+    if which == CLIENTS:
+        return 1 <= len(packed) <= PEER_ID_BYTES
+    if which == NETWORKS:
+        return len(packed) in (5, 17) and packed[0] <= 8 * (len(packed) - 1)
+    return len(packed) == _PASSKEY_BYTES
+
+
+def candidates(which: str, packed: bytes) -> list[bytes]:
+    """The entries that would decide over this one, the most particular first: itself; of a peer id, or how it begins,
+    all shorter beginnings; of a network or an address all networks that it is in."""
+    if which == CLIENTS:
+        return [packed[:length] for length in range(len(packed), 0, -1)]
+    if which != NETWORKS:
+        return [packed]
+    bits, size = packed[0], len(packed) - 1
+    number = int.from_bytes(packed[1:], "big")
+    shifts = range(8 * size - bits, 8 * size + 1)
+    return [bytes((8 * size - shift,)) + (number >> shift << shift).to_bytes(size, "big") for shift in shifts]
 
 
 def show(which: str, entry: bytes) -> str:

@@ -66,8 +66,9 @@ class Cluster(Topology):
 
     one_server = False
 
-    def __init__(self, broker: Broker, timeouts: Timeouts) -> None:
+    def __init__(self, broker: Broker, timeouts: Timeouts, *, quiet: bool = False) -> None:
         self._broker = broker
+        self._quiet = quiet
         self._timeouts = timeouts
         self._servers: dict[Address, Server] = {}
         self._used: dict[Address, float] = {}
@@ -197,7 +198,9 @@ class Cluster(Topology):
         server = self._servers.get(address)
         if server is None:
             connected = partial(self._count_connection, address)
-            server = self._servers[address] = Server(self._broker, fixed(*address), self._timeouts, connected)
+            server = self._servers[address] = Server(
+                self._broker, fixed(*address), self._timeouts, connected, quiet=self._quiet
+            )
             server.start()
         return server
 
@@ -230,7 +233,7 @@ class Cluster(Topology):
             except (StoreUnavailable, ReplyError, TimeoutError):
                 continue
             except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-                if self._seldom.allows(repr(error), asyncio.get_running_loop().time()):
+                if not self._quiet and self._seldom.allows(repr(error), asyncio.get_running_loop().time()):
                     log.warning("cluster node %s:%d answers what is no map of slots: %r", *address, error)
                 continue
             if not any(owners):
@@ -250,7 +253,9 @@ class Cluster(Topology):
         since = asyncio.get_running_loop().time() - _KEPT_SECONDS
         self._used = {address: used for address, used in self._used.items() if used > since}
         for address in self._servers.keys() - owners - self._used.keys() - set(self._broker.hosts):
-            log.info("cluster node %s:%d owns no slots any more", *address)
+            log.log(
+                logging.DEBUG if self._quiet else logging.INFO, "cluster node %s:%d owns no slots any more", *address
+            )
             await self._servers.pop(address).close()
 
 

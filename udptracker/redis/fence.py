@@ -29,9 +29,9 @@ class _Name(NamedTuple):
 class Fence:
     """Between the connections to one server, of which there is one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._former: _Name | None = None
-        self._warned = False
+        self._warned = quiet
 
     async def close_behind(self, link: Link) -> None:
         """End what is left of the connection before this one. Where the server does not permit it, that is said once.

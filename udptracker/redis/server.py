@@ -36,17 +36,27 @@ class Server:
     Args:
         locate: where the server is, asked before each attempt.
         connected: called for each connection that was made.
+        quiet: says nothing above the level of debugging, where somebody else tells how this server does.
 
     Attributes:
         failure: what the last attempt failed with; empty if it did not, and before the first has ended.
     """
 
-    def __init__(self, broker: Broker, locate: Locate, timeouts: Timeouts, connected: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        locate: Locate,
+        timeouts: Timeouts,
+        connected: Callable[[], None],
+        *,
+        quiet: bool = False,
+    ) -> None:
         self._broker = broker
         self._locate = locate
         self._timeouts = timeouts
         self._connected = connected
-        self._fence = Fence()
+        self._fence = Fence(quiet=quiet)
+        self._quiet = quiet
         self._link: Link | None = None
         self._there = asyncio.Event()
         self._reason = "not connected yet"
@@ -105,7 +115,7 @@ class Server:
                 self._link = await self._connect()
             except Exception as error:  # whatever it was, a store that is never tried again would be worse
                 self._reason = self.failure = str(error)
-                new = self._seldom.allows(self._reason, loop.time())
+                new = self._seldom.allows(self._reason, loop.time()) and not self._quiet
                 if new and not isinstance(error, StoreUnavailable):
                     log.exception("connecting to Redis failed in an unforeseen way")
                 elif new:
@@ -122,7 +132,7 @@ class Server:
                 await asyncio.shield(self._link.lost)
                 self._there.clear()
                 self._reason, self._link = self._link.reason, None
-                if self._seldom.allows(self._reason, loop.time()):
+                if self._seldom.allows(self._reason, loop.time()) and not self._quiet:
                     log.warning("the connection to Redis ended: %s", self._reason)
                 if loop.time() - made >= _STEADY_SECONDS:
                     backoff = _FIRST_BACKOFF

@@ -9,13 +9,17 @@ from udptracker.redis.topology import OneServer, Topology
 from udptracker.redis.url import Broker
 
 
-def make_topology(broker: Broker, timeouts: Timeouts) -> Topology:
-    """One server, wherever it is, or a cluster; not started."""
+def make_topology(broker: Broker, timeouts: Timeouts, *, quiet: bool = False) -> Topology:
+    """One server, wherever it is, or a cluster; not started.
+
+    Args:
+        quiet: connections that come and go are not told.
+    """
     if broker.kind == "cluster":
         from udptracker.redis.cluster import Cluster  # which loads redis-py: 10 MB
 
-        return Cluster(broker, timeouts)
+        return Cluster(broker, timeouts, quiet=quiet)
     if broker.kind == "sentinel":
-        return OneServer(broker, master_of(broker, timeouts), timeouts)
+        return OneServer(broker, master_of(broker, timeouts), timeouts, quiet=quiet)
     host, port = broker.hosts[0] if broker.hosts else (broker.path, 0)
-    return OneServer(broker, fixed(host, port), timeouts)
+    return OneServer(broker, fixed(host, port), timeouts, quiet=quiet)

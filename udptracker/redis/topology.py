@@ -106,8 +106,8 @@ class OneServer(Topology):
 
     one_server = True
 
-    def __init__(self, broker: Broker, locate: Locate, timeouts: Timeouts) -> None:
-        self._server = Server(broker, locate, timeouts, self._count_connection)
+    def __init__(self, broker: Broker, locate: Locate, timeouts: Timeouts, *, quiet: bool = False) -> None:
+        self._server = Server(broker, locate, timeouts, self._count_connection, quiet=quiet)
 
     def start(self) -> None:
         self._server.start()

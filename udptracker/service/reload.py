@@ -29,6 +29,8 @@ NEEDS_A_RESTART: Final = (
     "udp.ipv6_only",
     "udp.receive_buffer",
     "udp.read_pace",
+    "access.shared",
+    "access.cache",
     "storage.name",
     "storage.config.redis_broker",
     "storage.config.standby_max_peers",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from udptracker.access.base import AccessError, Rule, SlowRule, Watcher
 from udptracker.access.lists.files import ListFile
 from udptracker.access.lists.rules import ClientRule, NetworkDoor, PasskeyRule, TorrentRule
+from udptracker.access.lists.shared import LOOK_SECONDS, SharedLists, where_shared
 from udptracker.access.lists.tables import Clients, Networks, Passkeys, Table, Torrents, make_table
 from udptracker.core.counters import ALLOWED, DENIED, FROM_FILE, Counters
 from udptracker.core.listed import CLIENTS, LISTS, NETWORKS, PARSE, PASSKEYS, TORRENTS, split_passkey
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Table)
 
-_TICK_SECONDS: Final = 0.5
+TICK_SECONDS: Final = 0.5
 """How often the rules learn what time it is, and files are looked at."""
 _SWEEP_SECONDS: Final = 60.0
 
@@ -56,6 +58,7 @@ class Lists:
         self._networks = NetworkDoor()
         self._inline: list[Source] = []
         self._files: list[ListFile] = []
+        self._shared = self._make_shared(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._swept = 0.0
 
@@ -72,17 +75,21 @@ class Lists:
         return self._torrents.refuses(info_hash)
 
     async def open(self) -> None:
-        self._inline = _inline(self._settings)
-        self._files = await _read_files(self._settings, [])
+        self._inline = inline_sources(self._settings)
+        self._files = await read_files(self._settings, [])
+        if self._shared is not None:
+            await self._shared.open()
+            self._begin(self._shared.look, LOOK_SECONDS)
+            self._begin(self._shared.keep, TICK_SECONDS)
         self._put_in_force()
         if self._speaks and (words := self._describe()):
             log.info("lists: %s", words)
-        self._tasks.append(asyncio.create_task(self._keep_up(), name="lists"))
+        self._begin(self._look, TICK_SECONDS)
 
     async def use(self, settings: Settings) -> None:
-        files = await _read_files(settings.access, self._files)
+        files = await read_files(settings.access, self._files)
         self._settings = settings.access
-        self._inline, self._files = _inline(self._settings), files
+        self._inline, self._files = inline_sources(self._settings), files
         self._put_in_force()
 
     async def close(self) -> None:
@@ -90,9 +97,26 @@ class Lists:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._shared is not None:
+            await self._shared.close()
+
+    def _make_shared(self, settings: Settings) -> SharedLists | None:
+        where = where_shared(settings)
+        if where is None:
+            return None
+        from udptracker.redis.topologies import make_topology
+        from udptracker.redis.url import parse_broker
+
+        return SharedLists(
+            make_topology(parse_broker(where.url), where.timeouts, quiet=True),
+            self._counters,
+            cache=Path(settings.access.cache) if settings.access.cache else None,
+            writes=self._speaks,
+            changed=self._put_in_force,
+        )
 
     def _sources(self) -> list[Source]:
-        return [*self._inline, *self._files]
+        return [*self._inline, *self._files, *(self._shared.sources if self._shared is not None else ())]
 
     def _put_in_force(self) -> None:
         """Have the rules ask the tables as they are now."""
@@ -128,12 +152,16 @@ class Lists:
                     words.append(f"{count:,} {which} {past}")
         return ", ".join(words)
 
-    async def _keep_up(self) -> None:
-        """Notice the time and changed files, for ever."""
+    def _begin(self, look: Callable[[], Awaitable[object]], interval: float) -> None:
+        self._tasks.append(asyncio.create_task(self._keep_up(look, interval), name="lists"))
+
+    @staticmethod
+    async def _keep_up(look: Callable[[], Awaitable[object]], interval: float) -> None:
+        """Look every so many seconds, for ever."""
         while True:
-            await asyncio.sleep(_TICK_SECONDS)
+            await asyncio.sleep(interval)
             try:
-                await self._look()
+                await look()
             except Exception:  # whatever it was, lists that no longer change would go unnoticed
                 log.exception("keeping lists up to date failed in an unforeseen way, and goes on")
 
@@ -177,7 +205,8 @@ class _Inline:
                 self.table.put(PARSE[which](entry), is_denied, 0, user)
 
 
-def _inline(settings: AccessSettings) -> list[Source]:
+def inline_sources(settings: AccessSettings) -> list[Source]:
+    """The lists in the configuration itself that hold anything."""
     found: list[Source] = [
         _Inline(TORRENTS, settings.torrents.allow, settings.torrents.deny),
         _Inline(CLIENTS, settings.clients.allow, settings.clients.deny),
@@ -187,7 +216,7 @@ def _inline(settings: AccessSettings) -> list[Source]:
     return [source for source in found if any(source.table.counts())]
 
 
-async def _read_files(settings: AccessSettings, known: Sequence[ListFile]) -> list[ListFile]:
+async def read_files(settings: AccessSettings, known: Sequence[ListFile]) -> list[ListFile]:
     """The files that are configured, read; of those that are known and have not changed, as they are.
 
     Raises:
