@@ -89,7 +89,7 @@ def test_the_broker_urls_are_understood() -> None:
     assert kinds == ["single", "single", "single", "unix", "sentinel", "cluster"]
 
 
-ACTIONS = {"key": [["rotate"]], **dict.fromkeys(("torrent", "client", "network", "passkey"), [["allow"], ["list"]])}
+ACTIONS = {"key": [["rotate"]], **{key: [["allow"], ["list"]] for key in ("torrent", "client", "network", "passkey")}}
 """Of commands whose flags are those of an action."""
 
 
