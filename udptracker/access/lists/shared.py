@@ -55,16 +55,15 @@ class Where(NamedTuple):
 
 def where_shared(settings: Settings) -> Where | None:
     """Where the shared lists are; None if there are none."""
-    from udptracker.redis.link import Timeouts
-
     said = settings.access.shared.get_secret_value()
-    if said in ("", "off"):
-        return None
-    if said != "storage":
-        return Where(said, Timeouts(_TIMEOUT_SECONDS, _TIMEOUT_SECONDS, _TIMEOUT_SECONDS))
     config: Any = settings.storage.config
-    if settings.storage.name != "redis":
+    is_storages = said == "storage"
+    if said in ("", "off") or (is_storages and settings.storage.name != "redis"):
         return None
+    from udptracker.redis.link import Timeouts  # which loads what a node on memory has no use for
+
+    if not is_storages:
+        return Where(said, Timeouts(_TIMEOUT_SECONDS, _TIMEOUT_SECONDS, _TIMEOUT_SECONDS))
     timeouts = Timeouts(config.redis_connect_timeout, config.redis_read_timeout, config.redis_write_timeout)
     return Where(config.redis_broker.get_secret_value(), timeouts)
 
