@@ -11,6 +11,7 @@ import jwt
 from tests.access.support import INFO_HASH, announce
 from tests.access.tokens import AUDIENCE, ED, ISSUER, KEYS, P256, raw, token
 from tests.fuzz.base import Reader
+from udptracker.access.hooks.api import parameters
 from udptracker.access.hooks.jwt_approval import JwtApproval
 from udptracker.access.hooks.key_set import KeySetError, read_keys
 from udptracker.access.lists.rules import PasskeyRule, passkey_of
@@ -59,8 +60,7 @@ class TokenTarget:
         question = Question(operation, announce(1)[:98] + reader.rest(), bytes(4), None)
         self._hook._verified.clear()
         if not self._hook.decide(question, operation):
-            claimed = next(value for value in question.url().query.split("jwt=")[-1:])
-            claims = jwt.decode(claimed.partition("&")[0], options={"verify_signature": False})
+            claims = jwt.decode(parameters(question.url().query)["jwt"], options={"verify_signature": False})
             assert (claims["iss"], claims["aud"], claims["infohash"]) == (ISSUER, AUDIENCE, INFO_HASH.hex())
 
 
