@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,6 +58,26 @@ class Later(_Noted, PreHook):
         for announce in announces:
             if announce.port in self.options.get("ports", ()):
                 announce.refuse("not this port")
+
+
+class InThread(_Noted, PreHook):
+    """Waits in a thread until it is told to end, for the ports in `ports`; raises for those in `raises`."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self.end = threading.Event()
+
+    async def judge(self, announces: Sequence[Announce]) -> None:
+        self.calls.append(list(announces))
+        for announce in announces:
+            announce.refuse(await self.in_thread(self.slowly, announce.port, then="from a thread"))
+
+    def slowly(self, port: int, then: str) -> str:
+        if port in self.options.get("ports", ()):
+            self.end.wait(20)
+        if port in self.options.get("raises", ()):
+            raise StopIteration
+        return then
 
 
 class Remembering(_Noted, PreHook):

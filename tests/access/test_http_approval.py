@@ -6,14 +6,19 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.access.hooked import Hooked
 from tests.access.support import INFO_HASH, PEER_ID, announce
+from tests.support.tls import Authority
 from tests.support.web import Answer, Asked, Web, web
 from udptracker.access.hooks.http import HttpClient, HttpError
 from udptracker.access.hooks.http_approval import ApprovalError, read_verdicts
@@ -22,6 +27,12 @@ from udptracker.core.reasons import UNDECIDED
 
 NAME = "http approval"
 OTHER = bytes(20)
+
+
+words = st.sampled_from(["allow", "reason", "interval", "ttl"]) | st.text()
+values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+anything = st.recursive(values, lambda inner: st.lists(inner) | st.dictionaries(words, inner))
+"""Whatever JSON can say."""
 
 
 def approving(decide: Callable[[dict[str, Any]], Any]) -> Callable[[Asked], Answer]:
@@ -169,6 +180,12 @@ class TestWhatIsAnswered:
         with pytest.raises(ApprovalError):
             read_verdicts(text, 1)
 
+    @given(st.binary() | anything.map(lambda value: json.dumps({"answers": [value]}).encode()))
+    def test_any_answer_is_understood_or_refused(self, text: bytes) -> None:
+        with contextlib.suppress(ApprovalError):
+            (verdict,) = read_verdicts(text, 1)
+            assert verdict.ttl >= 0
+
 
 @pytest.mark.parametrize(("policy", "words"), [("refuse", UNDECIDED), ("allow", None)])
 class TestFailures:
@@ -275,6 +292,24 @@ class TestClient:
             client = HttpClient(served.url, seconds=20, most_bytes=10)
             assert await client.request("GET") == (200, b"x", "")
             await client.close()
+
+    async def test_certificates_are_checked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        authority = Authority(tmp_path / "authority")
+        certificate = authority.issue("localhost", "127.0.0.2")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        with web(lambda _: Answer(b"x"), context) as served:
+            url = served.url.replace("127.0.0.1", "localhost")
+            stranger = HttpClient(url, seconds=20, most_bytes=10)
+            with pytest.raises(HttpError, match="certificate verify failed"):
+                await stranger.request("GET")
+            monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+            client = HttpClient(url, seconds=20, most_bytes=10)
+            assert (await client.request("GET")).body == b"x"
+            await client.close()
+            other = HttpClient(served.url, seconds=20, most_bytes=10)
+            with pytest.raises(HttpError, match="certificate verify failed"):
+                await other.request("GET")
 
     async def test_no_answer_in_time(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

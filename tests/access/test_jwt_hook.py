@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.access.hooked import until
-from tests.access.support import INFO_HASH, Gate, announce, scrape
+from tests.access.support import INFO_HASH, PEER_ID, Gate, announce, scrape
 from tests.access.tokens import (
     AUDIENCE,
     ED,
@@ -36,10 +39,15 @@ from tests.config.support import settings
 from tests.support.web import Answer, Web
 from udptracker.access.access import Access
 from udptracker.access.base import AccessError
+from udptracker.access.hooks.jwt_approval import JwtApproval
 from udptracker.access.hooks.key_set import KeySetError, fetch, read_keys
 from udptracker.access.hooks.making import make_hook
 from udptracker.access.hooks.part import Hooks
+from udptracker.core import wire
 from udptracker.core.counters import Counters
+from udptracker.core.swarm import AnnounceOperation, Role
+from udptracker.core.tracker import Question
+from udptracker.core.wire import Event
 
 OTHER = bytes(20)
 OPTIONS = {"issuer": ISSUER, "audience": AUDIENCE, "jwk_set_url": "http://h/", "jwk_set_update_interval": "1s"}
@@ -88,6 +96,20 @@ def signed_with_a_public_key() -> str:
 
 def claims(**other: Any) -> dict[str, Any]:
     return {"iss": ISSUER, "aud": AUDIENCE, "infohash": INFO_HASH.hex(), "exp": time.time() + 3600, **other}
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["alg", "kid", "crit", "exp"]) | st.text(), inner),
+)
+tokens = st.builds(raw, anything, anything, st.binary()).map(lambda text: wire.encode_url_data(f"/?jwt={text}"))
+"""BEP 41 options with something that looks like a token."""
+
+
+def counted() -> Counters:
+    counters = Counters()
+    counters.add_hook("jwt")
+    return counters
 
 
 class TestTokens:
@@ -166,6 +188,17 @@ class TestTokens:
     )
     async def test_that_are_none(self, guarded: Guarded, bad: str) -> None:
         assert guarded.show(bad) == INVALID
+
+    def test_whatever_is_sent_is_refused_and_nothing_is_raised(self) -> None:
+        hook = JwtApproval("jwt", counted(), issuer=ISSUER, audience=AUDIENCE, url="http://h/", interval=1)
+        operation = AnnounceOperation(4, INFO_HASH, PEER_ID + bytes(6), Role.LEECHER, Event.NONE, 50)
+
+        @given(st.binary() | st.text().map(lambda text: wire.encode_url_data(f"/?jwt={quote(text)}")) | tokens)
+        def check(options: bytes) -> None:
+            question = Question(operation, bytes(8) + wire.ANNOUNCE_ACTION + bytes(86) + options, bytes(4), None)
+            assert hook.decide(question, operation) in (MISSING, INVALID)
+
+        check()
 
     async def test_one_that_was_changed(self, guarded: Guarded) -> None:
         head, body, signature = token(infohash=OTHER.hex()).split(".")

@@ -15,6 +15,7 @@ from tests.access.hooked import Hooked, until
 from tests.access.support import INFO_HASH, PEER_ID, SOURCE, announce, scrape
 from udptracker.access.base import AccessError
 from udptracker.access.hooks import Announce, Event
+from udptracker.access.hooks.api import MOST_THREADS
 from udptracker.core import wire
 from udptracker.core.reasons import UNAPPROVED_TORRENT, UNDECIDED
 from udptracker.core.swarm import AnnounceOperation, Role
@@ -177,7 +178,7 @@ class TestWhatFails:
         assert len(hooked.hook.calls) == 4, "it is not asked any more"
         assert hooked.gate.counters.hook_drops[hooked.name("NeverDone")] == 1
         hooked.hook.let.set()
-        await until(lambda: not hooked.gate.guard._asking and hooked.hook.calls[0][0].refusal, "its late word")
+        await until(lambda: hooked.hook.calls[0][0].refusal, "its late word")
         await hooked.use(hook("NeverDone", {"timeout": "1h"}))
         hooked.gate.ask(announce(6))
         assert await hooked.refusals(6) == ["too late"], "it is asked again"
@@ -226,6 +227,32 @@ async def test_one_that_waits_longer_than_it_may_is_not_asked_at_all(hooked: Wit
     assert await hooked.refusals(*range(1, 9)) == [UNDECIDED] * 8
     assert len(hooked.hook.calls) == 4
     assert hooked.gate.counters.hook_timeouts[hooked.name("NeverDone")] == 8
+
+
+class TestInThread:
+    async def test_what_it_returns_and_raises(self, hooked: WithOthers, caplog: pytest.LogCaptureFixture) -> None:
+        await hooked.use(hook("InThread", {"timeout": "1h"}, raises=[2]))
+        hooked.gate.ask(announce(1, port=1))
+        assert await hooked.refusals(1) == ["from a thread"]
+        hooked.gate.ask(announce(2, port=2))
+        assert await hooked.refusals(2) == [UNDECIDED]
+        assert "RuntimeError: StopIteration()" in caplog.text
+
+    async def test_threads_that_do_not_end_are_bounded(
+        self, hooked: WithOthers, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await hooked.use(hook("InThread", {"timeout": "10ms"}, ports=[1]))
+        for number in range(1, MOST_THREADS + 1):
+            hooked.gate.ask(announce(number, port=1))
+            assert await hooked.refusals(number) == [UNDECIDED]
+        await hooked.use(hook("InThread", {"timeout": "1h"}, ports=[1]))
+        hooked.gate.ask(announce(90, port=2))
+        assert await hooked.refusals(90) == [UNDECIDED]
+        assert "16 threads of this hook do not end" in caplog.text
+        hooked.hook.end.set()
+        await until(lambda: not hooked.hook._threads, "the threads to end")
+        hooked.gate.ask(announce(91, port=2))
+        assert await hooked.refusals(91) == ["from a thread"]
 
 
 class TestRecall:

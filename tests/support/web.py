@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,13 +35,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class Web:
-    """Answers each request with what `answer` makes of it, in a thread of its own.
+    """Answers each request with what `answer` makes of it, in a thread of its own; over TLS if it is given a context.
 
     Attributes:
         asked: the requests so far.
     """
 
-    def __init__(self, answer: Callable[[Asked], Answer]) -> None:
+    def __init__(self, answer: Callable[[Asked], Answer], tls: ssl.SSLContext | None = None) -> None:
         self.answer = answer
         self.asked: list[Asked] = []
         web = self
@@ -67,7 +68,9 @@ class Web:
                 pass
 
         self.server = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"http{'' if tls is None else 's'}://127.0.0.1:{self.server.server_address[1]}"
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
 
     def start(self) -> None:
@@ -80,9 +83,9 @@ class Web:
 
 
 @contextmanager
-def web(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
+def web(answer: Callable[[Asked], Answer], tls: ssl.SSLContext | None = None) -> Iterator[Web]:
     """Such a server while the context lasts."""
-    made = Web(answer)
+    made = Web(answer, tls)
     made.start()
     try:
         yield made

@@ -7,11 +7,14 @@ dictionary of its own, and returns a `PreHook` or a `PostHook`. Options that it 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final, final
+from typing import Any, Final, ParamSpec, TypeVar, cast, final
 from urllib.parse import SplitResult, parse_qsl
 
 from udptracker.core.swarm import AnnounceOperation
@@ -21,6 +24,12 @@ from udptracker.core.wire import Event, transferred
 
 MOST_REASON_BYTES: Final = 100
 """Of a refusal, in UTF-8; what is longer is cut."""
+
+MOST_THREADS: Final = 16
+"""Of a hook, that have not ended."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MOST_INTERVAL_SECONDS: Final = 8760 * 3600
 
@@ -159,11 +168,55 @@ class Announce:
 class _Hook:
     """What both kinds have."""
 
+    _threads: set[threading.Thread] | None = None
+
     async def open(self) -> None:
         """Get ready, before the first announce; whatever it raises refuses the start, or the reload."""
 
     async def close(self) -> None:
-        """Let go of everything, after the last announce. It has half a second when the tracker stops."""
+        """Let go of everything, after the last announce; it has 0.4 seconds."""
+
+    async def in_thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What a function returns, or raises, that waits for something, called in a thread of its own.
+
+        Unlike one of `asyncio.to_thread`, a thread that never ends holds up neither others nor the end of the tracker.
+
+        Raises:
+            RuntimeError: `MOST_THREADS` of this hook have not ended yet.
+        """
+        threads = self._threads
+        if threads is None:
+            threads = self._threads = set()
+        if len(threads) >= MOST_THREADS:
+            raise RuntimeError(f"{MOST_THREADS} threads of this hook do not end")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[R] = loop.create_future()
+
+        def settle(result: R | None, error: BaseException | None) -> None:
+            threads.discard(thread)
+            if done.done():  # nobody waits any more
+                return
+            if error is None:
+                done.set_result(cast("R", result))
+            else:
+                done.set_exception(error)
+
+        def run() -> None:
+            result: R | None = None
+            error: BaseException | None = None
+            try:
+                result = function(*args, **kwargs)
+            except StopIteration as raised:  # no future takes that
+                error = RuntimeError(repr(raised))
+            except BaseException as raised:  # whatever it is, whoever waits is told
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(settle, result, error)
+
+        thread = threading.Thread(target=run, name=type(self).__name__, daemon=True)
+        threads.add(thread)
+        thread.start()
+        return await done
 
 
 class PreHook(_Hook, ABC):
