@@ -55,7 +55,7 @@ class Keeper:
         self._path = path
         self._lifetime = lifetime
         self._place, self._places = 0, 1
-        self._reading: asyncio.Task[None] | None = None
+        self.reading: asyncio.Task[None] | None = None
         self._has_read = False
         self._writing = asyncio.Lock()
         self._last: Path | None = None
@@ -64,7 +64,7 @@ class Keeper:
     def start(self, place: int, places: int) -> None:
         """Begin to read, as one of several workers that have a share of the swarms each."""
         self._place, self._places = place, places
-        self._reading = asyncio.create_task(self._read())
+        self.reading = asyncio.create_task(self._read())
 
     async def write(self, path: str) -> str:
         """Write a part beside the path; why it was not written, or nothing."""
@@ -77,9 +77,9 @@ class Keeper:
     async def stop(self) -> None:
         """Read no more; write if told to, now that nothing is served any more."""
         self._stops = True
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
+        if self.reading is not None:
+            self.reading.cancel()
+            await asyncio.wait({self.reading})
         if self._last is not None:
             why_not = await self._written(self._last, last=True)
             if why_not:

@@ -34,8 +34,8 @@ CLOSE_SECONDS: Final = 0.5
 """And for its chores to end, and again for its store to close."""
 WORKERS_SECONDS: Final = 4.0
 """And how long the parent waits for its workers, before it kills them."""
-SAVE_SECONDS: Final = 2.0
-"""And for what is kept over a restart to be written by whoever holds it."""
+SAVE_SECONDS: Final = 3.0
+"""And how long after its stop began what it keeps over a restart must be written: all that is left, but for closing."""
 PUBLISH_SECONDS: Final = 1.0
 """And then for that to be put where it belongs."""
 _LAST_RESORT_SECONDS: Final = 15.0

@@ -143,13 +143,14 @@ class Node:
 
     async def stop(self) -> None:
         """Stop reading, finish what was accepted, close, each within a bound of its own."""
-        self._serving = False
+        self._serving, began = False, time.monotonic()
         for transport in self._transports:
             transport.stop_reading()
         await within(DRAIN_SECONDS, self._executor.drain(), "the store did not answer what waited for it")
         await self._chores.stop(CLOSE_SECONDS)
         if self._keeper is not None:
-            await within(SAVE_SECONDS, self._keeper.stop(), "what is kept over a restart was not written")
+            left = began + SAVE_SECONDS - time.monotonic()
+            await within(max(left, CLOSE_SECONDS), self._keeper.stop(), "the peers were not written to the snapshot")
         await within(CLOSE_SECONDS, self._access.close(), "the access control did not close")
         await within(CLOSE_SECONDS, self.store.close(), "the store did not close")
         for sock in self._sockets:
