@@ -130,6 +130,7 @@ async def _serve(
 
     def serving() -> None:
         report(settings, bound)
+        chores.start("snapshot", saver.interval, partial(saver.save, service.save))
         notifier.ready("serving")
 
     def stopping() -> None:
@@ -144,7 +145,6 @@ async def _serve(
     if notifier.watchdog_seconds is not None:
         between = notifier.watchdog_seconds / _BEATS
         chores.start("watchdog", lambda: between, beat, at_once=True)
-    chores.start("snapshot", saver.interval, partial(saver.save, service.save))
     site = start_site(
         lambda: reloader.settings,
         snapshots=lambda: _on_loop(loop, service.snapshots(), {}),

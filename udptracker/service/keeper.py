@@ -67,7 +67,9 @@ class Keeper:
         self.reading = asyncio.create_task(self._read())
 
     async def write(self, path: str) -> str:
-        """Write a part beside the path; why it was not written, or nothing."""
+        """Write a part beside the path, once the last snapshot is read; why it was not written, or nothing."""
+        if self.reading is not None:
+            await asyncio.wait({self.reading})
         return await self._written(Path(path), last=False)
 
     def write_at_stop(self, path: str) -> None:
