@@ -10,6 +10,8 @@ def test_a_key_is_news_again_after_one_span_or_two() -> None:
     assert recent.is_news(b"other", 0.0)
     assert recent.is_news(b"key", 50.0)
     assert not recent.is_news(b"key", 119.0)
+    assert not recent.has(b"new")
+    assert recent.has(b"key")
     assert recent.is_news(b"key", 120.0)
 
 

@@ -37,7 +37,6 @@ _SHORT_LIFE: Final = "peer_lifetime: 1s"
 
 CONFIG: Final = """
 udptracker:
-  udp: {{connection_id_lifetime: 1h}}
   storage:
     name: memory
     config: {{max_peers: {max_peers}, max_swarms: {max_swarms}, peer_lifetime: 1h, gc_interval: 1s}}

@@ -14,3 +14,6 @@ def test_ids_of_any_number_of_addresses_take_bounded_memory() -> None:
         assert len(ids._remembered) <= 65_536
     assert ids.valid(first, bytes(4), 1.0)
     assert not ids.valid(first, bytes((0, 0, 0, 1)), 1.0)
+    for late in (200.0, 400.0):  # when they have expired, two lifetimes later at most, they are let go of
+        ids.issue(bytes(4), late)
+    assert len(ids._remembered) <= 2

@@ -9,8 +9,9 @@ for it, and each wrong guess is answered with fewer bytes than it brought or not
 may keep using an id for its lifetime, from any port, which BEP 15 accepts. The port is not hashed, since clients
 behind a NAT announce from another port than they connected from. Comparison takes constant time.
 
-What was issued or found valid is remembered, up to a bound, since most ids are seen again by whoever issued them: it
-saves the HMAC of that announce. The memory decides nothing that the HMAC would not, and time is checked all the same.
+What was issued or found valid is remembered for once or twice its lifetime, up to a bound, since most ids are seen
+again by whoever issued them: it saves the HMAC of that announce. The memory decides nothing that the HMAC would not,
+and time is checked all the same.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ import hashlib
 from collections.abc import Sequence
 from hmac import compare_digest
 
+from udptracker.core.recent import Recent
+
 _BLOCK = hashlib.sha256().block_size
-_REMEMBERED = 65_536
+_REMEMBERED = 32_768
+"""Ids in each of two sets."""
 
 
 class ConnectionIds:
@@ -36,7 +40,7 @@ class ConnectionIds:
         self.replace_keys(keys)
         self._lifetime = lifetime
         self._max_clock_skew = max_clock_skew
-        self._remembered: set[bytes] = set()
+        self._remembered = Recent(max(int(lifetime), 1), _REMEMBERED)
 
     def replace_keys(self, keys: Sequence[bytes]) -> None:
         """Take other keys, at least one; what is remembered of an id that was valid stays until it is too old."""
@@ -53,7 +57,7 @@ class ConnectionIds:
         outer = outer.copy()
         outer.update(inner.digest())
         connection_id = issued + outer.digest()[:4]
-        self._remember(connection_id + address)
+        self._remembered.is_news(connection_id + address, now)
         return connection_id
 
     def valid(self, connection_id: bytes, address: bytes, now: float) -> bool:
@@ -61,7 +65,8 @@ class ConnectionIds:
         issued = int.from_bytes(connection_id[:4], "big")
         if now > issued + self._lifetime or issued > now + self._max_clock_skew:
             return False
-        if connection_id + address in self._remembered:
+        known = connection_id + address
+        if self._remembered.has(known):
             return True
         message = connection_id[:4] + address
         for inner, outer in self._macs:
@@ -70,15 +75,9 @@ class ConnectionIds:
             outer = outer.copy()
             outer.update(inner.digest())
             if compare_digest(outer.digest()[:4], connection_id[4:]):
-                self._remember(connection_id + address)
+                self._remembered.is_news(known, now)
                 return True
         return False
-
-    def _remember(self, known: bytes) -> None:
-        """Keep it for the next time; when there is no more room, begin anew."""
-        if len(self._remembered) >= _REMEMBERED:
-            self._remembered = set()
-        self._remembered.add(known)
 
 
 def _keyed(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:

@@ -21,6 +21,13 @@ class Recent:
         self._young: set[bytes] = set()
         self._old: set[bytes] = set()
 
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def has(self, key: bytes) -> bool:
+        """Whether the key is remembered."""
+        return key in self._young or key in self._old
+
     def is_news(self, key: bytes, now: float) -> bool:
         """Whether the key was not seen lately; if so, from now on it was."""
         span = int(now) // self._seconds
