@@ -342,6 +342,14 @@ def test_several_workers_are_told_apart_where_it_matters() -> None:
     assert samples[key("worker_store_up", worker="1")] == 0
 
 
+def test_chores_of_the_parent_are_counted_beside_those_of_workers() -> None:
+    counters = Counters()
+    counters.chore_failures.update({"reaper": 2, "lag": 0})
+    text, _ = exposition({"0": counters.snapshot()}, 0, chores={"snapshot": 3, "lag": 1})
+    found = re.findall(r'chore_failures_total\{chore="(\w+)"\} (\S+)', text.decode())
+    assert found == [("lag", "1.0"), ("reaper", "2.0"), ("snapshot", "3.0")]
+
+
 def test_what_is_left_of_the_dead_are_counters() -> None:
     before = busy().snapshot()
     after = without_the_living(before)

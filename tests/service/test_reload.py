@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -115,6 +116,23 @@ class TestSighup:
             with pytest.raises(Refused):
                 client.announce(INFO_HASH, 6881)
         assert daemon.announce(INFO_HASH, 6881).leechers == 1
+
+    def test_the_page_shows_swarms_and_the_log_is_of_json_from_then_on(self, start: Start, tmp_path: Path) -> None:
+        path = tmp_path / "udptracker.yaml"
+        daemon = start(path, "  status_swarms: 0")
+        daemon.announce(INFO_HASH, 6881)
+        write(path, "  status_swarms: 3\n  log_format: json")
+        reload(daemon, "configuration reloaded: status_swarms, log_format")
+        (said,) = (line for line in daemon.log.splitlines() if "configuration reloaded" in line)
+        assert json.loads(said)["level"] == "INFO"
+        daemon.announce(INFO_HASH, 6882)
+        (swarm,) = json.loads(daemon.get("/stats.json")[1])["busiest"]
+        assert (swarm["info_hash"], swarm["leechers"]) == (INFO_HASH.hex(), 2)
+        write(path, "  status_swarms: 0")
+        reload(daemon, "configuration reloaded: status_swarms, log_format")
+        assert json.loads(daemon.get("/stats.json")[1])["busiest"] == []
+        _, said = (line for line in daemon.log.splitlines() if "configuration reloaded" in line)
+        assert said.endswith("INFO configuration reloaded: status_swarms, log_format")
 
     def test_a_bad_file_leaves_what_was(self, start: Start, tmp_path: Path) -> None:
         path = tmp_path / "udptracker.yaml"

@@ -32,6 +32,7 @@ def start(**changes: Any) -> HttpServer | None:
         "snapshots": lambda: {"0": Counters().snapshot()},
         "kernel_drops": lambda: 7,
         "saved": lambda: {},
+        "chores": lambda: {"snapshot": 2},
         "reloads": lambda: {"taken": 2, "refused": 1},
         "alive": lambda: True,
         "ready": lambda: (False, "the store does not answer"),
@@ -71,6 +72,7 @@ def test_off_is_none() -> None:
 def test_each_page_has_its_source() -> None:
     with site() as url:
         assert "udptracker_kernel_drops_total 7.0" in get(f"{url}/metrics")[1]
+        assert 'udptracker_chore_failures_total{chore="snapshot"} 2.0' in get(f"{url}/metrics")[1]
         assert get(f"{url}/healthz") == (200, "alive\n")
         assert get(f"{url}/readyz") == (503, "the store does not answer\n")
         assert get(f"{url}/")[1].startswith("<!doctype html>")

@@ -33,14 +33,14 @@ class Access:
         parts: in the order in which they decide.
         guard: applies the rules.
         tracker: asks at its door who may ask at all.
-        watchers: see what was let through, besides those of the parts.
+        watchers: see what was let through, besides those of the parts; others do from the next `use` on.
     """
 
     def __init__(self, parts: Sequence[Part], guard: Guard, tracker: Tracker, watchers: Sequence[Watcher] = ()) -> None:
         self._parts = parts
         self._guard = guard
         self._tracker = tracker
-        self._watchers = tuple(watchers)
+        self.watchers = tuple(watchers)
 
     async def open(self) -> None:
         """Raises:
@@ -73,7 +73,7 @@ class Access:
         self._guard.use(
             [rule for part in parts for rule in part.rules],
             [rule for part in parts for rule in part.slow_rules],
-            [*self._watchers, *(watcher for part in parts for watcher in part.watchers)],
+            [*self.watchers, *(watcher for part in parts for watcher in part.watchers)],
         )
 
 

@@ -18,14 +18,16 @@ from udptracker.observe.sums import Snapshot
 
 
 class Scrape(NamedTuple):
-    """What is exported at one moment: snapshots of each worker by its name, their sums, what the kernel dropped, and
-    reloads of the configuration by what they came to, and figures of the last snapshot of the peers."""
+    """What is exported at one moment: snapshots of each worker by its name, their sums, what the kernel dropped,
+    reloads of the configuration by what they came to, figures of the last snapshot of the peers, and failures of chores
+    that are none of the workers'."""
 
     workers: Mapping[str, Snapshot]
     sums: Snapshot
     kernel_drops: int
     reloads: Mapping[str, int]
     saved: Mapping[str, float]
+    chores: Mapping[str, int]
 
 
 Samples = Iterable[tuple[Sequence[str], tuple[Any, ...]]]

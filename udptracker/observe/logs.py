@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_address
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from udptracker.core.text import printable
 
@@ -43,14 +43,21 @@ def configure(level: str, prefix: str = "", form: str = "text") -> None:
         prefix: who speaks, before each message (`worker 1: `).
         form: one of FORMATS. The journal takes the priority from a `<4>` before each line, and adds the time itself.
     """
-    journal = _is_the_journal()
-    inner = _json(prefix) if form == "json" else _Text(prefix, with_time=not journal)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Prioritized(inner) if journal else inner)
+    handler = _Handler(prefix)
+    handler.use(form)
     repeats = Repeats(handler.emit)
     handler.addFilter(repeats)
     atexit.register(repeats.tell)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def use(level: str, form: str) -> None:
+    """Go on in another form, from another level on."""
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    for handler in root.handlers:
+        if isinstance(handler, _Handler):
+            handler.use(form)
 
 
 def refusals(log_peers: bool) -> Callable[[str, bytes], None] | None:
@@ -77,6 +84,24 @@ def _is_the_journal() -> bool:
     except (OSError, ValueError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to standard error in one of FORMATS.
+
+    Args:
+        prefix: who speaks.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(sys.stderr)
+        self._prefix = prefix
+
+    def use(self, form: str) -> None:
+        """Write in this form from now on."""
+        journal = _is_the_journal()
+        inner = _json(self._prefix) if form == "json" else _Text(self._prefix, with_time=not journal)
+        self.setFormatter(_Prioritized(inner) if journal else inner)
 
 
 class _Text(logging.Formatter):

@@ -39,6 +39,7 @@ def exposition(
     *,
     reloads: Mapping[str, int] | None = None,
     saved: Mapping[str, float] | None = None,
+    chores: Mapping[str, int] | None = None,
 ) -> tuple[bytes, str]:
     """The body of `/metrics` and its content type.
 
@@ -49,11 +50,12 @@ def exposition(
         also: families that are exported besides ours.
         reloads: of the configuration, by what they came to.
         saved: `time`, `seconds`, `peers` and `failures` of snapshots that were written.
+        chores: failures of chores that are none of the workers', by name.
 
     `process_*` are of the process that renders.
     """
     registry = CollectorRegistry()
-    scrape = Scrape(snapshots, merged(snapshots.values()), kernel_drops, reloads or {}, saved or {})
+    scrape = Scrape(snapshots, merged(snapshots.values()), kernel_drops, reloads or {}, saved or {}, chores or {})
     registry.register(Families((*_FAMILIES, *also), scrape))
     ProcessCollector(registry=registry)
     encode, content_type = _encoder(accept)
@@ -96,6 +98,12 @@ def _requests(scrape: Scrape) -> Samples:
 def _limited(scrape: Scrape) -> Samples:
     for place, count in enumerate(scrape.sums["limited"]):
         yield (LIMIT_NAMES[place // 2], MODE_NAMES[place % 2]), (count,)
+
+
+def _chores(scrape: Scrape) -> Samples:
+    of_workers = scrape.sums["chore_failures"]
+    for name in sorted({*of_workers, *scrape.chores}):
+        yield (name,), (of_workers.get(name, 0) + scrape.chores.get(name, 0),)
 
 
 def _seconds(key: str) -> Reader:
@@ -282,7 +290,7 @@ _FAMILIES: Final = (
         "counter",
         "chore_failures_total",
         "Runs of what a process does besides answering that failed in an unforeseen way, by chore.",
-        by_key("chore_failures"),
+        _chores,
         "chore",
     ),
     _family("counter", "hook_refusals_total", "Announces that a hook refused.", by_key("hook_refusals"), "hook"),

@@ -213,7 +213,10 @@ def _recent(then: _Sample, now: _Sample) -> dict[str, Any]:
             "all": _quantiles(_together(durations)),
             **{name: _quantiles(counts) for name, counts in zip(ANSWER_NAMES, durations, strict=True)},
         },
-        "store_latency": _quantiles(_gain(then.sums["store_latency"]["counts"], now.sums["store_latency"]["counts"])),
+        **{
+            name: _quantiles(_gain(then.sums[name]["counts"], now.sums[name]["counts"]))
+            for name in ("store_latency", "loop_lag")
+        },
     }
 
 

@@ -94,6 +94,7 @@ async def _serve(
     service: lifecycle.Service
     kill: Callable[[], None] | None
     keys = _keys(settings) or own
+    counters = Counters()  # of what is done here besides what the node or the workers do
     # Neither needs what the other one loads.
     if len(bound.sockets) == 1:
         from udptracker.service.node import Node
@@ -102,7 +103,7 @@ async def _serve(
     else:
         from udptracker.service.supervisor import Supervisor
 
-        service = supervisor = Supervisor(settings, keys, bound.sockets)
+        service = supervisor = Supervisor(settings, keys, bound.sockets, counters)
         kill = supervisor.kill
 
     def reread() -> Loaded:
@@ -137,7 +138,7 @@ async def _serve(
         notifier.stopping()
         saver.stopping(service.save_at_stop)
 
-    line, chores = StatusLine(), Chores(Counters())
+    line, chores = StatusLine(), Chores(counters)
     reloader, reporter = Reloader(settings, reread, use, notifier), OneAfterAnother(report_status)
     lifecycle.heed(told, reload=reloader.ask, report=reporter.ask, before_the_end=kill)
     if notifier.is_heard:
@@ -151,6 +152,7 @@ async def _serve(
         kernel_drops=lambda: sum(map(socket_drops, set(itertools.chain.from_iterable(bound.sockets)))),
         reloads=lambda: reloader.counts,
         saved=lambda: saver.figures,
+        chores=lambda: dict(counters.chore_failures),
         alive=lambda: _on_loop(loop, service.alive(), False),
         ready=lambda: _on_loop(loop, service.ready(), (False, "the event loop does not answer")),
         busiest=lambda: _on_loop(loop, service.busiest(), []),

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from udptracker.access.access import Access, make_parts
-from udptracker.access.base import AccessError
+from udptracker.access.base import AccessError, Watcher
 from udptracker.access.guard import Guard
 from udptracker.core.busiest import BusiestSwarms, BusySwarm
 from udptracker.core.connection_id import ConnectionIds
@@ -104,9 +104,8 @@ class Node:
         self._reaper = Reaper(self.store, self.counters, lifetime=self._config.peer_lifetime) if reaps else None
         self._busiest = BusiestSwarms(random.random, time.monotonic())
         self._status_swarms = settings.status_swarms
-        watchers = [self._busiest.see] if self._status_swarms else []
         parts = make_parts(settings, self.counters, speaks=number == 0)
-        self._access = Access(parts, self._executor, self._tracker, watchers)
+        self._access = Access(parts, self._executor, self._tracker, self._watchers())
         self._sockets = sockets
         self._read_pace = udp.read_pace
         self._transports: list[TurnTransport] = []
@@ -175,12 +174,18 @@ class Node:
             self._reaper.lifetime = self._config.peer_lifetime
         self._use_in_store(self._config)
         self._chores.hurry()
+        self._status_swarms = settings.status_swarms
+        self._access.watchers = self._watchers()
         try:
             await self._access.use(settings)
         except AccessError as error:
             log.error("who may announce is decided as before: %s", error)
             return False
         return True
+
+    def _watchers(self) -> tuple[Watcher, ...]:
+        """Who sees every announce that was let through."""
+        return (self._busiest.see,) if self._status_swarms else ()
 
     @property
     def _config(self) -> StoreSettings:

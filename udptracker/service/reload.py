@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from udptracker.config import ConfigError, Loaded, Settings
+from udptracker.observe import logs
 from udptracker.service.notify import Notifier
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,6 @@ _STILL_HOLDS: Final = "the configuration is refused: what was read before still 
 NEEDS_A_RESTART: Final = (
     "metrics_addr",
     "workers",
-    "log_format",
-    "status_swarms",
     "udp.addr",
     "udp.ipv6_only",
     "udp.receive_buffer",
@@ -128,7 +127,7 @@ class Reloader(OneAfterAnother):
         for warning in loaded.warnings:
             log.warning("%s", warning)
         settings, taken, left = change(self.settings, loaded.settings)
-        logging.getLogger().setLevel(settings.log_level.upper())
+        logs.use(settings.log_level, settings.log_format)
         if not await self._use(settings):
             log.warning("not every worker has taken the new configuration yet: one that is restarted will")
         self.settings = settings

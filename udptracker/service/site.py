@@ -28,6 +28,7 @@ def start_site(
     kernel_drops: Callable[[], int],
     reloads: Callable[[], Mapping[str, int]],
     saved: Callable[[], Mapping[str, float]],
+    chores: Callable[[], Mapping[str, int]],
     alive: Callable[[], bool],
     ready: Callable[[], tuple[bool, str]],
     busiest: Callable[[], Sequence[BusySwarm]],
@@ -41,6 +42,7 @@ def start_site(
         kernel_drops: datagrams the kernel dropped for full receive buffers, of all workers.
         reloads: of the configuration, by what they came to.
         saved: figures of the last snapshot (see `Saver`).
+        chores: failures of chores that are none of the workers', by name.
         alive: whether every process of it responds.
         ready: whether requests reach the store, and a word on it.
         busiest: the swarms that announce most, as many as `status_swarms` says.
@@ -60,7 +62,7 @@ def start_site(
         from udptracker.observe.metrics import exposition
 
         also = chihaya.FAMILIES if settings().chihaya_metrics else ()
-        return exposition(snapshots(), kernel_drops(), accept, also, reloads=reloads(), saved=saved())
+        return exposition(snapshots(), kernel_drops(), accept, also, reloads=reloads(), saved=saved(), chores=chores())
 
     status = Status(
         lambda: _facts(settings()),

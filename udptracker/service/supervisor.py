@@ -210,7 +210,13 @@ class Worker:
 class Supervisor:
     """See the module."""
 
-    def __init__(self, settings: Settings, keys: Sequence[bytes], sockets: Sequence[Sequence[socket.socket]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Sequence[bytes],
+        sockets: Sequence[Sequence[socket.socket]],
+        counters: Counters,
+    ) -> None:
         self._sockets = sockets
         self._status_swarms = settings.status_swarms
         self._keeps = bool(settings.storage.snapshot()[0])
@@ -219,8 +225,7 @@ class Supervisor:
             Worker(index, settings, keys, mine, None if boxes is None else boxes.ends(index))
             for index, mine in enumerate(sockets)
         ]
-        self._counters = Counters()
-        self._chores = Chores(self._counters)
+        self._chores = Chores(counters)
 
     async def start(self) -> None:
         """Start the workers, and return once each of them serves.
@@ -259,6 +264,7 @@ class Supervisor:
 
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
         """Give every worker other settings and keys; whether all have taken them."""
+        self._status_swarms = settings.status_swarms
         self._keeps = bool(settings.storage.snapshot()[0])
         return all(await asyncio.gather(*(each.use(settings, keys) for each in self._workers)))
 

@@ -112,7 +112,7 @@ async def _save_at_stop(node: Node, path: str) -> None:
 
 
 async def _use(node: Node, settings: Settings, keys: tuple[bytes, ...]) -> bool:
-    logging.getLogger().setLevel(settings.log_level.upper())
+    logs.use(settings.log_level, settings.log_format)
     return await node.use(settings, keys)
 
 

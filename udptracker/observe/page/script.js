@@ -207,6 +207,7 @@ function show(stats) {
   list("traffic", [
     ["Received", `${bytes(recent.received_bytes)}/s`],
     ["Sent", `${bytes(recent.sent_bytes)}/s`],
+    ["Loop lag p50, p99", `${span(recent.loop_lag.p50)}, ${span(recent.loop_lag.p99)}`],
   ]);
   table("losses", ["Reason", "/s", "Total"], losses.filter(([, , total]) => total).map(([reason, now, total]) => [
     reason, rate(now || 0), short(total),
