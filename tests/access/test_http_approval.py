@@ -20,10 +20,14 @@ from tests.access.hooked import Hooked
 from tests.access.support import INFO_HASH, PEER_ID, announce
 from tests.support.tls import Authority
 from tests.support.web import Answer, Asked, Web, web
+from udptracker.access.hooks.api import Announce
 from udptracker.access.hooks.http import HttpClient, HttpError
-from udptracker.access.hooks.http_approval import ApprovalError, read_verdicts
+from udptracker.access.hooks.http_approval import ApprovalError, _key, read_verdicts
 from udptracker.core import wire
 from udptracker.core.reasons import UNDECIDED
+from udptracker.core.swarm import IPV4, AnnounceOperation, Role
+from udptracker.core.tracker import Question
+from udptracker.core.wire import Event
 
 NAME = "http approval"
 OTHER = bytes(20)
@@ -153,6 +157,17 @@ class TestWhatIsAnswered:
         for number, url in enumerate(["/a", "/b", "/c", "/c", "/b", "/a"], 1):
             await approved.ask(announce(number, port=number, url=url))
         assert asked_of(approved.served) == [[1], [2], [3], [6]]
+
+    async def test_a_url_is_nobodys_name_and_a_long_one_takes_little_memory(self, approved: Approved) -> None:
+        """Whoever has no passkey is not taken for the user whose name their URL spells."""
+        operation = AnnounceOperation(IPV4, INFO_HASH, bytes(26), Role.LEECHER, Event.NONE, 0)
+        keys = []
+        for url, user in (("alice?a", ""), ("", "alice?a"), ("/" + "x" * 1000, ""), ("/" + "x" * 999 + "y", "")):
+            question = Question(operation, announce(1, url=url), bytes(4), None)
+            question.user = user
+            keys.append(_key(Announce(question, operation, 0.0)))
+        assert len(set(keys)) == 4
+        assert all(len(part) <= 65 for key in keys for part in key)
 
     @pytest.mark.parametrize(
         "text",

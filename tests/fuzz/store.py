@@ -31,6 +31,7 @@ from udptracker.core.swarm import (
     StoreUnavailable,
 )
 from udptracker.core.wire import Event
+from udptracker.redis.bounds import Bounds
 from udptracker.redis.cluster import Cluster
 from udptracker.redis.link import Link, Replies, Timeouts, pack
 from udptracker.redis.segment import Segment
@@ -171,8 +172,9 @@ class _Node:
 def parsed(data: bytes) -> Any:
     """The first value of the protocol in some bytes; False if there is none."""
     reader = hiredis.Reader(replyError=ReplyError)
-    reader.feed(data)
     try:
+        for piece in Bounds().cut(data, reader.has_data):
+            reader.feed(piece)
         return reader.gets()
     except Exception:  # what hiredis says of bytes that are none, and what Python says of what it would build of them
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any, Final, NamedTuple, final
 
 from udptracker.access.hooks.api import MOST_INTERVAL_SECONDS, Announce, PreHook
@@ -17,6 +18,7 @@ from udptracker.access.hooks.http import HttpClient
 _SECONDS: Final = 3600.0
 """For a request at the most; it is the hook's `timeout` that cuts it off."""
 _MOST_BYTES: Final = 2**20
+_LONGEST_URL: Final = 64
 _LONGEST_TTL: Final = 86_400.0
 
 _Key = tuple[bytes, bytes, str]
@@ -124,7 +126,13 @@ def _apply(verdict: Verdict, announce: Announce) -> None:
 
 
 def _key(announce: Announce) -> _Key:
-    return announce.info_hash, announce.client, announce.user or f"{announce.path}?{announce.query}"
+    return announce.info_hash, announce.client, announce.user or _place(f"{announce.path}?{announce.query}")
+
+
+def _place(url: str) -> str:
+    """A URL as part of a key: nobody can make one that is a user's name, which is printable, and a long one, of which
+    there may be as many as are remembered, takes no more room than others."""
+    return f"\n{url}" if len(url) <= _LONGEST_URL else f"\n{blake2b(url.encode(), digest_size=32).hexdigest()}"
 
 
 def _told(announce: Announce) -> dict[str, Any]:
