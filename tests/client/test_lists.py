@@ -260,3 +260,32 @@ def test_a_daemon_starts_with_what_its_file_has_while_redis_is_away(
         eventually(lambda: answers(again), "the tracker to answer")
         assert not serves(again, torrent(1))
         assert serves(again, torrent(2))
+
+
+@pytest.mark.parametrize("storage", ["memory", "redis"])
+def test_peers_of_a_denied_torrent_leave_the_store(
+    storage: str, daemons: Daemons, valkey: StoreServer, told: Told
+) -> None:
+    kept = {"name": storage, "config": {"gc_interval": "300ms", "prometheus_reporting_interval": "100ms"}}
+    config: Any = {"udptracker": {"storage": kept, "access": {"shared": valkey.url}}}
+    if storage == "redis":
+        config["udptracker"]["storage"]["config"]["redis_broker"] = valkey.url
+    node = daemons(None, config=json.dumps(config), arguments=["--workers", "1"])
+    for number in (1, 2):
+        node.announce(torrent(number), 6881, left=0)
+        node.announce(torrent(number), 6882)
+    eventually(lambda: held(node) == (2, 2), "the peers to be counted")
+    told("torrent", "deny", torrent(1).hex())
+    eventually(lambda: held(node) == (1, 1), "the peers to be removed")
+    assert serves(node, torrent(2))
+    if storage == "redis":
+        with valkey.client() as client:
+            assert not client.exists(f"IPv4_S_{torrent(1).hex()}", f"IPv4_L_{torrent(1).hex()}")
+
+
+def held(daemon: Daemon) -> tuple[int, int]:
+    """Seeders and leechers in its store."""
+    lines = dict(line.rsplit(" ", 1) for line in daemon.get("/metrics")[1].splitlines() if not line.startswith("#"))
+    names = ('udptracker_seeders{family="ipv4"}', 'udptracker_leechers{family="ipv4"}')
+    seeders, leechers = (int(float(lines.get(name, "0"))) for name in names)
+    return seeders, leechers

@@ -27,7 +27,7 @@ from udptracker.core.swarm import (
 from udptracker.core.tracker import Question, Tracker, Turn
 from udptracker.core.wire import Action, AnnounceResponse, ErrorResponse, Event
 from udptracker.service.batcher import Batcher, Direct
-from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport
+from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport, Shunned
 from udptracker.storage.memory import MemoryStore
 
 INFO_HASH = bytes(range(20))
@@ -101,6 +101,9 @@ class GatedStore(PeerStore):
             if int.from_bytes(operation.peer[20:22], "big") in self.bad_ports:
                 results[at] = StoreError("a broken swarm")
         return results
+
+    def shun(self, shunned: Shunned) -> None:
+        raise NotImplementedError
 
     async def reap(self, cutoff: int) -> ReapReport:
         return await self.inner.reap(cutoff)
@@ -301,6 +304,9 @@ class BrokenStore(ImmediateStore):
 
     def apply(self, operation: Operation) -> Result:
         raise self.failure
+
+    def shun(self, shunned: Shunned) -> None:
+        raise NotImplementedError
 
     async def reap(self, cutoff: int) -> ReapReport:
         return ReapReport(True)

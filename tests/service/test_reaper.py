@@ -12,7 +12,7 @@ from udptracker.core.counters import Counters
 from udptracker.core.swarm import IPV4, AnnounceOperation, Operation, Result, Role, StoreUnavailable, Totals
 from udptracker.core.wire import Event
 from udptracker.service.reaper import Reaper
-from udptracker.storage.base import ImmediateStore, ReapReport
+from udptracker.storage.base import ImmediateStore, ReapReport, Shunned
 from udptracker.storage.memory import MemoryStore
 
 SECOND = 1_000_000_000
@@ -94,6 +94,9 @@ class RefusingStore(ImmediateStore):
 
     async def totals(self) -> dict[int, Totals]:
         return await self.inner.totals()
+
+    def shun(self, shunned: Shunned) -> None:
+        raise NotImplementedError
 
     async def reap(self, cutoff: int) -> ReapReport:
         if isinstance(self.outcome, Exception):

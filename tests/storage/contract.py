@@ -279,6 +279,27 @@ class StoreContract:
         assert await scrape(store, 51 % 4, family=IPV6) == [SwarmStats(0, 0, 1)]
         assert (await store.reap(cutoff)).peers == 0
 
+    async def test_reap_removes_every_peer_of_what_is_shunned(self, store: PeerStore, clock: Clock) -> None:
+        for family in FAMILIES:
+            await ask_all(store, [announce(n, SEEDER, STARTED, info_hash=n % 3, family=family) for n in range(300)])
+            await ask_all(
+                store, [announce(n, LEECHER, STARTED, info_hash=n % 3, family=family) for n in range(300, 600)]
+            )
+        shunned = {hash_of(1)}
+        store.shun(lambda info_hash: info_hash in shunned)
+        cutoff = clock() - SECOND
+        report = await store.reap(cutoff)
+        assert (report.ran, report.peers, report.broken) == (True, 400, 0)
+        for family in FAMILIES:
+            rows = await scrape(store, 0, 1, 2, family=family)
+            assert rows == [SwarmStats(100, 0, 100), SwarmStats(0, 0, 0), SwarmStats(100, 0, 100)]
+        assert await store.totals() == dict.fromkeys(FAMILIES, (2, 200, 200))
+        assert (await store.reap(cutoff)).peers == 0
+        shunned.clear()
+        await ask(store, announce(1, SEEDER, STARTED))
+        assert (await store.reap(cutoff)).peers == 0
+        assert await scrape(store, 1) == [SwarmStats(1, 0, 0)]
+
     async def test_reap_takes_a_peer_exactly_at_the_cutoff(self, store: PeerStore, clock: Clock) -> None:
         await ask(store, announce(1, SEEDER))
         cutoff = clock()

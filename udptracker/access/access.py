@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from udptracker.access.base import Part, Watcher
 from udptracker.access.guard import Guard
@@ -17,13 +17,21 @@ if TYPE_CHECKING:
     from udptracker.config import Settings
 
 
-def make_parts(settings: Settings, counters: Counters, *, speaks: bool) -> tuple[Part, ...]:
-    """Every part, in the order in which they decide.
+class Parts(NamedTuple):
+    """Every part, in the order in which they decide."""
+
+    lists: Lists
+    limits: Limits
+    hooks: Hooks
+
+
+def make_parts(settings: Settings, counters: Counters, *, speaks: bool) -> Parts:
+    """The parts, not open.
 
     Args:
         speaks: whether this process tells what is the same in all workers of a node.
     """
-    return (Lists(settings, counters, speaks=speaks), Limits(settings, counters), Hooks(settings, counters))
+    return Parts(Lists(settings, counters, speaks=speaks), Limits(settings, counters), Hooks(settings, counters))
 
 
 class Access:

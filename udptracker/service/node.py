@@ -105,6 +105,7 @@ class Node:
         self._busiest = BusiestSwarms(random.random, time.monotonic())
         self._status_swarms = settings.status_swarms
         parts = make_parts(settings, self.counters, speaks=number == 0)
+        self.store.shun(parts.lists.unwanted)
         self._access = Access(parts, self._executor, self._tracker, self._watchers())
         self._sockets = sockets
         self._read_pace = udp.read_pace

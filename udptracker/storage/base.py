@@ -11,6 +11,8 @@ seeders first, then leechers up to what it asked for. Counts include the announc
 `reap(cutoff)` can be cut off at any point and run again, and never removes a peer that announced after the cutoff,
 however the two interleave.
 
+Of the info hashes that it is to `shun`, `reap` removes every peer, whenever it announced.
+
 Time is the store's own: `now()` in nanoseconds, from a clock that all nodes on one store share and that a jump of
 this machine's wall clock does not move. `tests/storage/contract.py` proves all this of every store.
 """
@@ -18,12 +20,20 @@ this machine's wall clock does not move. `tests/storage/contract.py` proves all 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mypy_extensions import mypyc_attr
 
 from udptracker.core.swarm import Operation, Result, StoreError, Totals
+
+Shunned = Callable[[bytes], bool]
+"""Whether no peers of an info hash are to be kept."""
+
+
+def nothing_shunned(info_hash: bytes) -> bool:
+    """Where peers of all info hashes are kept."""
+    return False
 
 
 class ReapReport(NamedTuple):
@@ -71,6 +81,11 @@ class PeerStore(ABC):
         Raises:
             StoreUnavailable: cut off half way; run it again.
         """
+
+    @abstractmethod
+    def shun(self, shunned: Shunned) -> None:
+        """Keep no peers of the info hashes of which this is true by then: they leave with the next `reap`, and what is
+        remembered of them is never written again. Announces of them are for others to refuse."""
 
     @abstractmethod
     async def totals(self) -> dict[int, Totals]:

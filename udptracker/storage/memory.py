@@ -29,12 +29,14 @@ from udptracker.core.swarm import (
     compact_endpoint,
 )
 from udptracker.core.wire import COMPACT_BYTES, Event
-from udptracker.storage.base import ImmediateStore, ReapReport
+from udptracker.storage.base import ImmediateStore, ReapReport, Shunned, nothing_shunned
 from udptracker.storage.blocks import Block, Restoring, blocks
 from udptracker.storage.swarms import COUNTED, DOWNLOADS_KEPT_SECONDS, Family, Peers, Swarm
 
 log = logging.getLogger(__name__)
 
+_EVER: Final = 2**31
+"""A second after all."""
 _REAP_SLICE: Final = 2_000
 """Peers looked at between two pauses: about 1 ms, and the bound on what a request waits for the reaper."""
 _FULL_SAID_SECONDS: Final = 600
@@ -70,6 +72,7 @@ class MemoryStore(ImmediateStore):
         self._clock = clock
         self._counters = counters
         self._epoch = clock() - _OLDEST
+        self._shunned: Shunned = nothing_shunned
         self._families: dict[int, Family] = {family: Family(COMPACT_BYTES[family]) for family in FAMILIES}
         self._second = 0
         self._restoring: Restoring | None = None
@@ -141,11 +144,15 @@ class MemoryStore(ImmediateStore):
             number: Totals(family.swarms, family.seeders, family.leechers) for number, family in self._families.items()
         }
 
+    def shun(self, shunned: Shunned) -> None:
+        self._shunned = shunned
+
     async def reap(self, cutoff: int) -> ReapReport:
         """See `PeerStore`. A stale peer that a newcomer moves behind the walk is left to the next run."""
         started = time.monotonic()
         second = (cutoff - self._epoch) // _SECOND
         self.begin()
+        shunned = self._shunned
         removed = swarms = looked = 0
         for family in self._families.values():
             family.forget_kept(self._second - DOWNLOADS_KEPT_SECONDS)
@@ -155,13 +162,14 @@ class MemoryStore(ImmediateStore):
                     swarm = shard.get(info_hash)
                     if swarm is None:
                         continue
+                    stale = _EVER if shunned(info_hash) else second
                     for role, peers in ((Role.SEEDER, swarm.seeders), (Role.LEECHER, swarm.leechers)):
                         if peers is None:
                             continue
                         stop, before_role = len(peers.heard), removed
                         while stop > 0:
                             start = max(stop - _REAP_SLICE, 0)
-                            gone = peers.remove_stale(start, stop, second)
+                            gone = peers.remove_stale(start, stop, stale)
                             family.count(role, -gone)
                             removed += gone
                             looked += stop - start + 1

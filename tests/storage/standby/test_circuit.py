@@ -155,6 +155,10 @@ class TestAway:
                 assert _peers(client, "S") == {peer_of(1)}
 
 
+async def _is_seen(node: Node, info_hash: int) -> bool:
+    return await scrape(node.store, info_hash) == [SwarmStats(10, 0, 0)]
+
+
 class TestBack:
     async def test_from_an_empty_restart_nothing_is_lost(self, store_servers: StoreServers) -> None:
         server = store_servers()
@@ -174,6 +178,26 @@ class TestBack:
                 assert _peers(client, "L") == {peer_of(n) for n in range(21, 30)}
                 assert _peers(client, "L", 2) == {peer_of(n) for n in range(10)}
                 assert counters_of(client) == recount(client)
+
+    async def test_what_is_shunned_is_neither_given_out_nor_written_again(self, store_servers: StoreServers) -> None:
+        """What was remembered of it before, and what was heard of it while the store was away."""
+        server = store_servers()
+        async with node_on(server.url) as node:
+            shunned: set[bytes] = set()
+            node.store.shun(lambda info_hash: info_hash in shunned)
+            for info_hash in (1, 2, 3):
+                await ask_all(node.store, [announce(n, SEEDER, STARTED, info_hash=info_hash) for n in range(10)])
+            shunned.add(hash_of(1))
+            server.kill()
+            await ask_all(node.store, [announce(n, LEECHER, STARTED, info_hash=2) for n in range(20, 30)])
+            await until_answer(lambda: _is_seen(node, 3))
+            assert await scrape(node.store, 1, 3) == [SwarmStats(0, 0, 0), SwarmStats(10, 0, 0)]
+            shunned.add(hash_of(2))
+            await asyncio.to_thread(server.start)
+            await node.is_back()
+            with server.client() as client:
+                assert [len(_peers(client, "S", info_hash)) for info_hash in (1, 2, 3)] == [0, 0, 10]
+                assert _peers(client, "L", 2) == set()
 
     async def test_from_a_pause_only_the_window_is_replayed(self, store_servers: StoreServers) -> None:
         """The same server process: what it acknowledged before the window is in it."""

@@ -24,7 +24,7 @@ from hiredis import ReplyError
 from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Role, StoreUnavailable
 from udptracker.redis.segment import Segment, segment
 from udptracker.redis.topology import Topology
-from udptracker.storage.base import ReapReport
+from udptracker.storage.base import ReapReport, Shunned, nothing_shunned
 from udptracker.storage.redis import scripts
 from udptracker.storage.redis.downloads import Leftovers
 from udptracker.storage.redis.index import is_lost, rebuild, size_of_index
@@ -45,6 +45,8 @@ _NAMES_AT_ONCE: Final = 16
 _FIELDS_AT_ONCE: Final = 100
 _SECOND: Final = 1_000_000_000
 _PAUSE_SECONDS: Final = 0.001
+_EVER: Final = 10**STAMP_DIGITS
+"""Nanoseconds after all that can be written."""
 _LEASE_SECONDS: Final = 30.0
 _RENEW_SECONDS: Final = 5.0
 _RELEASE_SECONDS: Final = 1.0
@@ -58,6 +60,7 @@ class Walk:
         flush: writes the store's own changes to the counters, so that they can be compared.
         now: nanoseconds on the store's clock.
         interval: seconds from the start of this walk to that of the next; 0 for whenever somebody wants.
+        shunned: of which info hashes every peer is removed.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Walk:
         *,
         now: Callable[[], int],
         interval: float,
+        shunned: Shunned = nothing_shunned,
     ) -> None:
         self._topology = topology
         self._cutoff = cutoff
@@ -75,6 +79,7 @@ class Walk:
         self._now = now
         self._second = now() // _SECOND
         self._interval = interval
+        self._shunned = shunned
         self._token = secrets.token_hex(16).encode()
         self._renewed = 0.0
         self._leftovers = {family: Leftovers(topology, family, self._second) for family in FAMILIES}
@@ -157,12 +162,14 @@ class Walk:
     async def _walk_swarms(self, family: int, names: list[bytes], found: list[int], removed: list[int]) -> None:
         """One slice: the peers of some swarm hashes, `found` and `removed` by seeders, leechers, info hashes."""
         roles: dict[bytes, Role] = {}
+        cutoffs: dict[bytes, int] = {}
         for name in names:
             parsed = parse_swarm_key(name)
             if parsed is None or parsed[0] != family:
                 await self._forget_broken(family, name)
             else:
                 roles[name] = parsed[1]
+                cutoffs[name] = _EVER if self._shunned(parsed[2]) else self._cutoff
         cursors = dict.fromkeys(roles, b"0")
         while cursors:
             scans = [
@@ -178,7 +185,7 @@ class Walk:
                     del cursors[name], roles[name]
                     continue
                 cursors[name], flat = reply
-                entries = self._stale(family, flat)
+                entries = self._stale(family, flat, cutoffs[name])
                 if entries:
                     stale.append((name, entries))
                 if cursors[name] == b"0":
@@ -192,10 +199,10 @@ class Walk:
                 await self._breathe()
         await self._count(family, roles, found, removed)
 
-    def _stale(self, family: int, flat: list[bytes]) -> list[bytes]:
+    def _stale(self, family: int, flat: list[bytes], cutoff: int) -> list[bytes]:
         """Fields and values, in turn, of what is stale or broken in a slice of a swarm hash."""
         entries: list[bytes] = []
-        width, cutoff = PEER_KEY_BYTES[family], self._cutoff
+        width = PEER_KEY_BYTES[family]
         for field, value in zip(flat[::2], flat[1::2], strict=True):
             broken = len(field) != width or len(value) != STAMP_DIGITS or not value.isdigit()
             if broken or int(value) <= cutoff:

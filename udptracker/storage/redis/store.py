@@ -17,7 +17,7 @@ from udptracker.core.swarm import FAMILIES, Operation, Result, Role, StoreError,
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment, segment
 from udptracker.redis.topology import Topology
-from udptracker.storage.base import ReapReport
+from udptracker.storage.base import ReapReport, Shunned, nothing_shunned
 from udptracker.storage.redis import keys
 from udptracker.storage.redis.clock import StoreClock
 from udptracker.storage.redis.errors import comprehending, is_broken_value
@@ -86,6 +86,7 @@ class RedisStore(ReplayableStore):
         self._refusals = Seldom()
         self._witness = Witness(topology, self._server_clock, self._stopped_milliseconds or _LIFETIME_MILLISECONDS)
         self._changes: list[tuple[bytes, int]] = []
+        self._shunned: Shunned = nothing_shunned
 
     def use(self, *, sample_ttl: float, remember_stops: float, reap_interval: float) -> None:
         """Go on with these from now on."""
@@ -218,10 +219,20 @@ class RedisStore(ReplayableStore):
                     self._topology.drop_links("the server became a replica")
                 raise result
 
+    def shun(self, shunned: Shunned) -> None:
+        self._shunned = shunned
+
     @comprehending
     async def reap(self, cutoff: int) -> ReapReport:
         cutoff -= await self._witness.jumped()
-        walk = Walk(self._topology, cutoff, self._flush_changes, now=self.now, interval=self._reap_interval)
+        walk = Walk(
+            self._topology,
+            cutoff,
+            self._flush_changes,
+            now=self.now,
+            interval=self._reap_interval,
+            shunned=self._shunned,
+        )
         return await walk.run()
 
     @comprehending

@@ -32,7 +32,7 @@ from typing import Any, Final
 from udptracker.core.counters import Counters
 from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import AnnounceOperation, Operation, Result, StoreError, StoreUnavailable, Totals
-from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport
+from udptracker.storage.base import ImmediateStore, PeerStore, ReapReport, Shunned, nothing_shunned
 from udptracker.storage.replayable import Identity, ReplayableStore
 from udptracker.storage.standby.journal import News, Recent
 from udptracker.storage.standby.replayer import ROUND_TRIPS, Replayer, within
@@ -92,6 +92,7 @@ class StandbyStore(PeerStore):
         self._replayer = Replayer(
             primary, self._recent, counters, timeout=timeout, lifetime=int(peer_lifetime * _SECOND), steady=steady
         )
+        self._shunned: Shunned = nothing_shunned
         self._stand_in: ImmediateStore | None = None
         self._moment = 0
         """The stand-in's clock: the steady one, or what it was when an announce was heard that is put in later."""
@@ -164,6 +165,11 @@ class StandbyStore(PeerStore):
                 return await self.execute(batch)
         return self._answer(batch, heard)
 
+    def shun(self, shunned: Shunned) -> None:
+        self._shunned = shunned
+        self._replayer.shunned = shunned
+        self._primary.shun(shunned)
+
     async def reap(self, cutoff: int) -> ReapReport:
         stand_in = self._stand_in
         if stand_in is None:
@@ -215,6 +221,7 @@ class StandbyStore(PeerStore):
         self._fell = self._steady()
         self._moment = self._replayer.oldest() - _SECOND  # before which the stand-in cannot count
         self._stand_in = self._make_stand_in(lambda: self._moment)
+        self._stand_in.shun(self._shunned)
         self._filling = self._begin(self._fill(self._stand_in))
         self._filling.add_done_callback(self._filled)
         self._begin(self._recover())
@@ -229,7 +236,8 @@ class StandbyStore(PeerStore):
             for self._moment, announces in part:
                 stand_in.begin()
                 for announce in announces:
-                    if self._journal.find(announce.family, announce.info_hash, announce.peer) is None:
+                    known = self._journal.find(announce.family, announce.info_hash, announce.peer)
+                    if known is None and not self._shunned(announce.info_hash):
                         stand_in.apply(announce.wanting(0))
             await asyncio.sleep(0)
             if self._stand_in is not stand_in:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from udptracker.core.counters import Counters
 from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import StoreUnavailable
+from udptracker.storage.base import Shunned, nothing_shunned
 from udptracker.storage.replayable import Pool, ReplayableStore
 from udptracker.storage.standby.journal import News, Recent, pool_of
 
@@ -38,6 +39,9 @@ class Replayer:
         timeout: seconds an answer may take.
         lifetime: nanoseconds; what was heard longer ago is neither collected nor written.
         steady: this machine's steady clock, nanoseconds.
+
+    Attributes:
+        shunned: of which info hashes nothing is collected or written.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Replayer:
         self._lifetime = lifetime
         self._steady = steady
         self._seldom = Seldom()
+        self.shunned: Shunned = nothing_shunned
 
     def use(self, *, timeout: float, lifetime: int) -> None:
         """Go on with these from now on."""
@@ -73,7 +78,8 @@ class Replayer:
         for part in self._recent.since(max(since, self.oldest())):
             for stamp, announces in part:
                 for announce in announces:
-                    news.hear(announce, stamp)
+                    if not self.shunned(announce.info_hash):
+                        news.hear(announce, stamp)
             await asyncio.sleep(0)
         return news
 
@@ -92,7 +98,7 @@ class Replayer:
             if self._primary.connections != connections:
                 raise StoreUnavailable("it was connected to anew")
             oldest, ahead = self.oldest(), self._primary.now() - self._steady()
-            alive = [entry for entry in chunk if entry.stamp > oldest]
+            alive = [entry for entry in chunk if entry.stamp > oldest and not self.shunned(entry.info_hash)]
             if newer is not None:
                 alive = [entry for entry in alive if newer.find(*entry[:3]) is None]
             if alive:
