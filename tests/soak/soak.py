@@ -128,7 +128,7 @@ def soak(
         names = itertools.cycle(incidents)
         while load.poll() is None:
             elapsed = time.monotonic() - began
-            assert elapsed < seconds + 3 * PATIENCE, (folder / "load.log").read_text()
+            assert elapsed < seconds + 6 * PATIENCE, (folder / "load.log").read_text()
             if (len(happened) + 1) * between < elapsed < seconds - mark:
                 happened.append((elapsed, next(names)))
                 incidents[happened[-1][1]]()

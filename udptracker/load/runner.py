@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
@@ -104,8 +105,9 @@ class _Gathering:
         self.intervals: list[Interval] = []
         self._waiting = dict.fromkeys(pipes, 0)  # how many tallies each has handed over
         self._count = len(pipes)
-        self._sums: list[Tally] = []
-        self._parts: list[int] = []
+        self._whole = Tally()
+        self._sums: dict[int, Tally] = {}
+        self._parts: Counter[int] = Counter()
 
     @property
     def complete(self) -> bool:
@@ -116,7 +118,7 @@ class _Gathering:
     def total(self) -> Tally:
         """Of all intervals, and of the wait at the end if that is complete."""
         whole = Tally()
-        for tally in self._sums if self.complete else self._sums[: len(self.intervals)]:
+        for tally in (self._whole, *(self._sums.values() if self.complete else ())):
             whole.add(tally)
         return whole
 
@@ -157,14 +159,13 @@ class _Gathering:
                         on_interval(self.intervals[-1])
 
     def _take(self, nth: int, tally: Tally) -> None:
-        if nth == len(self._sums):
-            self._sums.append(Tally(seconds=tally.seconds, ended=tally.ended))
-            self._parts.append(0)
-        whole = self._sums[nth]
-        whole.add(tally)
+        second = self._sums.setdefault(nth, Tally(seconds=tally.seconds, ended=tally.ended))
+        second.add(tally)
         self._parts[nth] += 1
-        if whole.seconds and self._parts[nth] == self._count:
-            self.intervals.append(Interval.of(nth + 1, whole))
+        if second.seconds and self._parts[nth] == self._count:
+            self.intervals.append(Interval.of(nth + 1, second))
+            self._whole.add(second)
+            del self._sums[nth]  # the latencies of an hour's seconds, one by one, would be gigabytes
 
 
 @contextmanager
