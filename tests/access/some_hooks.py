@@ -24,6 +24,7 @@ class _Noted:
         made.append(self)
 
     async def open(self) -> None:
+        await asyncio.sleep(self.options.get("opens_in", 0))
         self.life.append("open")
         if self.options.get("unable"):
             raise ConnectionError("nobody there")

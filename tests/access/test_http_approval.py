@@ -227,8 +227,6 @@ class TestFailures:
         approved.served.stop()
         await approved.approve({"on_failure": policy})
         assert await approved.ask(announce(1)) == [words]
-        approved.served = Web(approved.served.answer)
-        approved.served.start()
 
     async def test_one_that_hangs_is_not_waited_for_and_what_is_remembered_holds(
         self, approved: Approved, policy: str, words: str | None

@@ -202,7 +202,7 @@ async def test_one_that_holds_the_loop_up_is_named(
     await hooked.use(hook(which))
     hooked.gate.ask(announce(1))
     assert await hooked.refusals(1) == [None]
-    assert f"hook {MODULE}:{which}: it held the tracker up for 0." in caplog.text
+    assert f"hook {MODULE}:{which}: it held the tracker up for" in caplog.text
 
 
 async def test_what_comes_while_four_calls_are_on_their_way_goes_together(hooked: WithOthers) -> None:
@@ -302,6 +302,16 @@ class TestLife:
         hooked.gate.ask(announce(2, port=1))
         assert await hooked.refusals(2) == [None]
 
+    async def test_changes_that_overtake_each_other_leave_nothing_open(self, hooked: WithOthers) -> None:
+        await hooked.use()
+        slow = hook("AtOnce", opens_in=0.1, ports=[1])
+        await asyncio.gather(hooked.use(slow), hooked.use(hook("AtOnce", ports=[2])))
+        first, second = some_hooks.made
+        await until(lambda: first.life == ["open", "close"], "the first to be closed")
+        hooked.gate.ask(announce(1, port=1), announce(2, port=2))
+        assert await hooked.refusals(1, 2) == [None, "not this port"]
+        assert second.life == ["open"]
+
     async def test_other_terms_are_taken_by_the_same_hook(self, hooked: WithOthers) -> None:
         await hooked.use(hook("Later", {"timeout": "1h"}))
         await hooked.use(hook("Later", {"timeout": "20ms", "on_failure": "allow"}))
@@ -314,6 +324,9 @@ class TestLife:
         with pytest.raises(AccessError, match=r"prehooks\.1\.options\.limit: found nothing"):
             await hooked.use(hook("AtOnce", ports=[2]), hook("picky"))
         assert [each.life for each in some_hooks.made] == [["open"], ["open", "close"]]
+        with pytest.raises(AccessError, match="does not open"):
+            await hooked.use(hook("AtOnce", ports=[2]), hook("AtOnce", unable=True))
+        assert [each.life for each in some_hooks.made[2:]] == [["open", "close"], ["open"]], "what was opened is closed"
         hooked.gate.ask(announce(1, port=1), announce(2, port=2))
         assert await hooked.refusals(1, 2) == ["not this port", None]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 from udptracker.config.faults import Fault, checked, nearest, shown
@@ -77,6 +76,8 @@ def _is_others(name: str, place: Place) -> bool:
 
 
 def _installed(place: Place) -> list[str]:
+    from importlib.metadata import entry_points  # needed only to tell others' hooks from mistakes
+
     return [point.name for point in entry_points(group=place.group)]
 
 

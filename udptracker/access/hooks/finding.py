@@ -6,7 +6,6 @@ import asyncio
 import copy
 from functools import reduce
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from udptracker.access.base import AccessError
@@ -55,6 +54,8 @@ def _find(name: str, group: str) -> Any:
     if ":" in name:
         module, _, names = name.partition(":")
         return reduce(getattr, names.split("."), import_module(module))
+    from importlib.metadata import entry_points  # takes a megabyte, and few have a use for it
+
     for point in entry_points(group=group, name=name):
         return point.load()
     raise LookupError(f"no entry point of {group} has this name")

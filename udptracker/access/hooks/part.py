@@ -53,6 +53,7 @@ class Hooks:
         self._counters = counters
         self._kept: list[_Kept] = []
         self._leaving: set[asyncio.Task[None]] = set()
+        self._changing = asyncio.Lock()
 
     @property
     def rules(self) -> Sequence[Rule]:
@@ -80,6 +81,10 @@ class Hooks:
 
     async def use(self, settings: Settings) -> None:
         """Those that are as before go on, the others are made; if one cannot be, all is as before."""
+        async with self._changing:  # one may take so long to open that the next change has come
+            await self._change(settings)
+
+    async def _change(self, settings: Settings) -> None:
         left, now, fresh = list(self._kept), [], []
         try:
             for place, at, hook in _configured(settings):
@@ -89,8 +94,8 @@ class Hooks:
                 if kept is None:
                     ready = await make_hook(place, at, hook, needs, self._counters)
                     kept = _Kept(place, ready, made_of, hook.name)
-                    fresh.append(kept)
                     await _open(kept, f"{place}.{at}")
+                    fresh.append(kept)
                 else:
                     left.remove(kept)
                 now.append((kept, hook))
