@@ -103,8 +103,10 @@ class Asking(Decisions):
             self._pending -= count
             if waiting in self._waiting:  # no call had room for it
                 self._waiting.remove(waiting)
-                self._counters.hook_timeouts[self._name] += count
-        return waiting.outcome.done() and waiting.outcome.result() is Outcome.DONE
+        outcome = waiting.outcome.result() if waiting.outcome.done() else Outcome.LATE
+        if outcome is Outcome.LATE:
+            self._counters.hook_timeouts[self._name] += count
+        return outcome is Outcome.DONE
 
     def _ask(self) -> None:
         while self._waiting and len(self._asking) + self._calls.stuck < _MOST_CALLS:

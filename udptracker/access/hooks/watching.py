@@ -29,6 +29,7 @@ class Watching:
         self._hook = hook
         self.terms = terms
         self._drops = counters.hook_drops
+        self._timeouts = counters.hook_timeouts
         self._calls = Calls(name, counters)
         self._waiting: list[Announce] = []
         self._shown = 0
@@ -76,6 +77,8 @@ class Watching:
                 self._drops[self._name] += len(announces)
                 return
             outcome = await self._calls.within(self.terms.timeout, self._hook.see, announces)
+            if outcome is Outcome.LATE:
+                self._timeouts[self._name] += len(announces)
             if outcome is not Outcome.AGAIN:
                 return
             await asyncio.sleep(pause)
