@@ -180,8 +180,7 @@ def _check_store(settings: config.Settings) -> int:
     from udptracker.core.swarm import StoreError
 
     if not isinstance(settings.storage.config, config.RedisSettings):
-        print("store: memory needs nothing", file=sys.stderr)
-        return 0
+        return _check_snapshot(settings)
     from udptracker.client.reaching import reached
     from udptracker.storage.redis.needs import Lacks, acl_rules, lacks
 
@@ -204,6 +203,22 @@ def _check_store(settings: config.Settings) -> int:
     if not found.needed:
         print(printable(f"store: {where} does all that is needed"), file=sys.stderr)
     return 1 if found.needed else 0
+
+
+def _check_snapshot(settings: config.Settings) -> int:
+    """Say what a memory store would begin with, on standard error; the exit status."""
+    from udptracker.service.snapshot_file import told
+    from udptracker.storage.snapshot import SnapshotError
+
+    path, _ = settings.storage.snapshot()
+    try:
+        words, status = (told(Path(path)), 0) if path else ("memory needs nothing", 0)
+    except SnapshotError as error:
+        words, status = f"{path}: {error}", 1
+    except OSError as error:
+        words, status = f"{path}: {error.strerror}", 1
+    print(printable(f"store: {words}"), file=sys.stderr)
+    return status
 
 
 def _rotate_key(arguments: argparse.Namespace) -> int:

@@ -20,13 +20,14 @@ import pytest
 from tests.storage.contract import LEECHER, STARTED, announce
 from tests.support.turns import until
 from udptracker import config
+from udptracker.cli import main
 from udptracker.config import ConfigError, Settings
 from udptracker.core.counters import Counters
 from udptracker.service import keeper as module
 from udptracker.service.claim import Claim
 from udptracker.service.keeper import Keeper
 from udptracker.service.saver import Saver
-from udptracker.service.snapshot_file import MOST_BAD, part_of
+from udptracker.service.snapshot_file import MOST_BAD, part_of, told
 from udptracker.storage.memory import MemoryStore
 from udptracker.storage.snapshot import NO_BOOT, Moment
 
@@ -204,6 +205,7 @@ class TestClocks:
             ("the wall clock went back, and it was an hour", -24.0, 1.0, None, 0),
             ("the wall clock jumped a year ahead", 24.0 * 365, 0.01, None, 100),
             ("the machine was started again", 0.1, -0.1, bytes(range(16)), 100),
+            ("the machine was started again with a clock at the end of time", 2_000_000.0, -0.1, bytes(range(16)), 0),
             ("the machine was off for an hour", 1.0, -0.1, bytes(range(16)), 0),
             ("the machine was started again without a clock", -400_000.0, -0.1, bytes(range(16)), 100),
             ("it cannot be known, and the wall clock went back", -24.0, 0.01, NO_BOOT, 100),
@@ -227,6 +229,7 @@ class TestClocks:
         again = Process(path)
         await again.start()
         assert await again.peers() == peers, case
+        assert again.counters.snapshots_refused == 0
 
     async def test_ages_go_on_while_it_is_down(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         await kept(path)
@@ -387,6 +390,42 @@ class TestWhatCannotBeWritten:
         await saver.save(written_by(process))
         assert "No such file or directory" in caplog.text
         assert saver.figures["failures"] == 1
+
+
+class TestCheck:
+    """`udptracker check FILE --store` looks at what a start would find, and leaves it alone."""
+
+    def check(self, path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str]:
+        file = path.with_name("udptracker.yaml")
+        file.write_text(f"udptracker: {{storage: {{config: {{snapshot: {path}}}}}}}")
+        with pytest.raises(SystemExit) as ended:
+            main(["check", str(file), "--store"])
+        file.unlink()
+        return ended.value.code, capsys.readouterr().err
+
+    def test_of_nothing(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.check(path, capsys) == (0, f"store: {path} is not there yet\n")
+        assert beside(path) == []
+
+    def test_of_a_folder_that_is_not_there(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        nowhere = path.with_name("nowhere") / "peers"
+        path.with_name("nowhere").mkdir()
+        status, said = self.check(nowhere, capsys)
+        shutil.rmtree(nowhere.parent)
+        assert (status, said) == (0, f"store: {nowhere} is not there yet\n")
+        with pytest.raises(FileNotFoundError):
+            told(nowhere)
+
+    def test_of_a_good_one_and_of_a_bad_one(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        asyncio.run(kept(path))
+        status, said = self.check(path, capsys)
+        assert status == 0
+        assert f"store: {path} has 100 peers in {path.stat().st_size} bytes, written at 20" in said
+        _cut(path)
+        status, said = self.check(path, capsys)
+        assert status == 1
+        assert f"store: {path}: cut short" in said
+        assert beside(path) == ["peers"]
 
 
 class TestClaim:

@@ -109,6 +109,21 @@ def test_a_worker_that_died_reads_its_share_again(start: Start) -> None:
     assert "is read from the last snapshot" in daemon.log
 
 
+def test_a_worker_that_does_not_write_in_time(start: Start, path: Path) -> None:
+    """One that stands still: there is no part of it, so the last snapshot stays whole."""
+    first = start(2)
+    fill(first)
+    first.stop()
+    before = path.read_bytes()
+    second = start(2, restored=PEERS)
+    os.kill(workers_of(second)[0], signal.SIGSTOP)
+    second.stop()
+    assert path.read_bytes() == before
+    assert names(path) == ["peers", "peers.lock"]
+    assert f"no snapshot was written, and {path} is as it was before: worker " in second.log
+    assert "did not write its part" in second.log
+
+
 def test_one_that_cannot_be_trusted_is_named_and_counted(start: Start, path: Path) -> None:
     path.write_text("no snapshot at all")
     daemon = start(2)

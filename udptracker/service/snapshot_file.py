@@ -11,10 +11,11 @@ import contextlib
 import io
 import os
 import stat
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from udptracker.storage.snapshot import SnapshotError
+from udptracker.storage.snapshot import SnapshotError, examine
 
 MOST_BAD: Final = 3
 MODE: Final = 0o600
@@ -60,6 +61,25 @@ def open_to_read(path: Path) -> BinaryIO:
         file.close()
         raise SnapshotError("no file")
     return file
+
+
+def told(path: Path) -> str:
+    """What a start would find there, in a line.
+
+    Raises:
+        SnapshotError: what is there cannot be trusted.
+        OSError: it cannot be read, or has no directory to be in.
+    """
+    try:
+        with open_to_read(path) as file:
+            parts = examine(file)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        path.parent.stat()
+        return f"{path} is not there yet"
+    peers = sum(part.header.peers for part in parts)
+    written = datetime.fromtimestamp(parts[0].header.moment.wall / 1e9).astimezone()
+    return f"{path} has {peers} peers in {size} bytes, written at {written.isoformat(' ', 'seconds')}"
 
 
 def set_aside(path: Path) -> Path | None:

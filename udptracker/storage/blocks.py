@@ -191,7 +191,7 @@ class Restoring:
         base = block.swarms * _SWARM.size
         words = array("I", data[base + block.peers * width :])
         fresh = bool(words) and min(words) > self._stale
-        dated = self._dated(words)
+        dated = self._dated(words) if fresh else words
         yield None
         stop = cost = 0
         peers, swarms = self._room()
@@ -211,7 +211,7 @@ class Restoring:
                 self._merge(family, info_hash, Role.SEEDER, order[: seeding * width], words[start:middle])
                 self._merge(family, info_hash, Role.LEECHER, order[seeding * width :], words[middle:stop])
                 cost += _MERGE_COST * (stop - start)
-            elif fresh or min(words[start:stop]) > self._stale:
+            elif fresh:
                 swarm = family.found(info_hash)
                 swarm.downloads += downloads
                 if seeding:
