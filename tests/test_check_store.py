@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Daemons
 from tests.support.servers import StoreServer
 from tests.support.waiting import PATIENCE
 from udptracker.storage.redis.needs import acl_rules
@@ -41,6 +42,7 @@ def test_a_user_who_may_do_all(tmp_path: Path, store_server: StoreServer) -> Non
     [
         ("~* +@all -hset -zadd", 1, ["needed: NOPERM|hset", "needed: NOPERM|zadd"]),
         ("~IPv4* ~udptracker_* +@all", 1, ["needed: NOPERM|key"]),
+        ("~* +@all -xadd", 0, ["done without: NOPERM|xadd"]),
         ("~* +@all -@dangerous -time +client|kill", 0, ["done without: NOPERM|info", "done without: NOPERM|time"]),
     ],
 )
@@ -92,3 +94,27 @@ def test_somebody_who_says_nothing_is_not_waited_for_as_long_as_a_tracker_does(t
     assert status == 1
     (line,) = lines
     assert "did not answer" in line or "not connected yet" in line
+
+
+def test_the_documented_user_runs_a_tracker_and_its_commands(
+    tmp_path: Path, valkey: StoreServer, daemons: Daemons
+) -> None:
+    """All of it, from the first announce to lists that nodes share, without one refusal by the server."""
+    url = valkey.url.replace("redis://", "redis://udptracker:password@")
+    hash_of = "ab" * 20
+    with valkey.client() as client:
+        client.execute_command(*f"ACL SETUSER udptracker reset on >password {acl_rules()}".split())
+        client.execute_command("ACL", "LOG", "RESET")
+        try:
+            assert check(tmp_path, url)[0] == 0
+            daemon = daemons(url)
+            daemon.announce(bytes.fromhex(hash_of), 1111)
+            commands = [["swarm", hash_of, "--peers"], ["swarms"], ["torrent", "log"], ["torrent", "list"]]
+            for command in (["torrent", "deny", "cd" * 20], *commands, ["torrent", "remove", "cd" * 20]):
+                run = [sys.executable, "-m", "udptracker", *command, "--storage", url]
+                subprocess.run(run, check=True, capture_output=True, timeout=PATIENCE)
+            assert daemon.stop() == 0
+            denials = [f"{entry['reason']} {entry['object']}" for entry in client.acl_log()]
+        finally:
+            client.execute_command("ACL", "DELUSER", "udptracker")
+    assert denials == []

@@ -9,7 +9,7 @@ from hiredis import ReplyError
 
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.topology import Topology
-from udptracker.storage.redis.trials import TRIED, refusals, trials
+from udptracker.storage.redis.trials import ON_STREAMS, TRIED, refusals, stream_trials, trials
 
 _BESIDES: Final = (
     "ASKING",
@@ -43,7 +43,7 @@ async def lacks(topology: Topology) -> Lacks:
         StoreUnavailable: the server does not answer.
     """
     replies = await topology.send(trials())
-    wanted = []
+    wanted: list[object] = list(await topology.send(stream_trials()))
     for command in (("INFO", "server"), ("TIME",), ("CLIENT", "KILL", "ID", "0")):
         try:
             await topology.call_each(*command)
@@ -54,7 +54,7 @@ async def lacks(topology: Topology) -> Lacks:
 
 def acl_rules() -> str:
     """The rules of an ACL user who may do what a tracker does, on a server or a node of a cluster, and nothing else."""
-    commands = sorted({command.lower() for command, *_ in TRIED} | {command.lower() for command in _BESIDES})
+    commands = sorted(command.lower() for command in {name for name, *_ in (*TRIED, *ON_STREAMS)} | {*_BESIDES})
     return " ".join([*(f"~{pattern}" for pattern in _KEYS), *(f"+{command}" for command in commands)])
 
 

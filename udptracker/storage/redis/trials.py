@@ -41,6 +41,13 @@ TRIED: Final[tuple[tuple[str, ...], ...]] = (
 """Every command on a key, with what follows the key. That is a text by then: what is for a hash or a sorted set is
 refused for that, unless it is for another reason."""
 
+ON_STREAMS: Final[tuple[tuple[str, ...], ...]] = (
+    ("XADD", "NOMKSTREAM", "*", "x", "1"),
+    ("XRANGE", "-", "-"),
+    ("XREVRANGE", "-", "-"),
+)
+"""The same of those without which lists are not to be had that nodes share."""
+
 _SCRATCH: Final = b"udptracker_check"
 """Goes away within a second, also when it is not deleted."""
 _NOBODY: Final = bytes(20)
@@ -56,6 +63,11 @@ def trials() -> list[Segment]:
         keys += [key for role in Role for key in (swarm_key(family, role, _NOBODY), peers_counter(family, role))]
         found += [segment(key, "HDEL", key, "x") for key in keys]
     return found
+
+
+def stream_trials() -> list[Segment]:
+    """What to send for the shared lists; nothing is written."""
+    return [segment(_SCRATCH, name, _SCRATCH, *arguments) for name, *arguments in ON_STREAMS]
 
 
 def refusals(replies: Iterable[object]) -> list[StoreUnavailable]:
