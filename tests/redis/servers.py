@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
+
+import hiredis
 
 from tests.support.stores import SHORT
 from tests.support.waiting import free_port
@@ -13,6 +16,10 @@ from udptracker.redis.link import Link, Timeouts
 from udptracker.redis.url import parse_broker
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+_HELLO: Final = {b"PING": b"+PONG\r\n", b"CLIENT": b"+id=1 addr=127.0.0.1:1\r\n"}
+"""What greets a new connection."""
 
 
 @asynccontextmanager
@@ -35,3 +42,17 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
         yield port
     finally:
         listener.close()
+
+
+def answering(answers: dict[bytes, bytes], otherwise: bytes) -> Serve:
+    """A server that answers commands by their first word."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader()
+        while data := await reader.read(65536):
+            commands.feed(data)
+            while (command := commands.gets()) is not False:
+                writer.write((_HELLO | answers).get(command[0].upper(), otherwise))
+        writer.close()
+
+    return serve

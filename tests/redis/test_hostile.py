@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import hiredis
 import pytest
 from hiredis import ReplyError
 
-from tests.redis.servers import Serve, listening
+from tests.redis.servers import answering, listening
 from tests.storage.contract import LEECHER, SEEDER, STARTED, announce
 from tests.support.stores import SHORT, topology_of, until_connected
 from udptracker.core.swarm import IPV4, StoreError, StoreUnavailable
@@ -26,24 +25,8 @@ from udptracker.storage.redis import answers
 from udptracker.storage.redis.holdings import Holdings
 from udptracker.storage.redis.store import RedisStore
 
-HELLO = {b"PING": b"+PONG\r\n", b"CLIENT": b"+id=1 addr=127.0.0.1:1\r\n"}
-"""What greets a new connection."""
 MAP = b"*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$2\r\nid\r\n"
 """A cluster of one node, by its port."""
-
-
-def answering(answers: dict[bytes, bytes], otherwise: bytes) -> Serve:
-    """A server that answers commands by their first word."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        commands = hiredis.Reader()
-        while data := await reader.read(65536):
-            commands.feed(data)
-            while (command := commands.gets()) is not False:
-                writer.write((HELLO | answers).get(command[0].upper(), otherwise))
-        writer.close()
-
-    return serve
 
 
 @asynccontextmanager

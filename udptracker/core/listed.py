@@ -85,9 +85,14 @@ def split_passkey(text: str) -> tuple[str, str]:
     """
     passkey, _, user = text.strip().partition(" ")
     user = user.strip()
-    if len(user.encode()) > _MOST_USER or not user.isprintable():
+    if not is_user(user):
         raise ValueError(f"expected a passkey and the name of its user, at most {_MOST_USER} bytes of printable text")
     return passkey, user
+
+
+def is_user(name: str) -> bool:
+    """Whether it may be the name of a user: not too long, and printable, so that it may be shown as it is."""
+    return name.isprintable() and len(name.encode()) <= _MOST_USER
 
 
 def hash_passkey(passkey: bytes) -> bytes:

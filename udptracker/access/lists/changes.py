@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
-from udptracker.core.listed import LISTS, is_entry
+from udptracker.core.listed import LISTS, is_entry, is_user
 
 ALLOW: Final = 0
 DENY: Final = 1
@@ -56,7 +56,10 @@ def unpack_changes(data: bytes, most: int, start: int = 0, stop: int | None = No
         if not is_entry(LISTS[which], data[at:middle]):
             raise ValueError("no entry of its list")
         behind = middle + 1 + data[middle]
-        part.append(Change(LISTS[which], what, data[at:middle], expires, data[middle + 1 : behind].decode()))
+        user = data[middle + 1 : behind].decode()
+        if user and not is_user(user):
+            raise ValueError("no name of a user")
+        part.append(Change(LISTS[which], what, data[at:middle], expires, user))
         at = behind
         if len(part) >= most:
             yield part

@@ -22,8 +22,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from udptracker.access.lists.changes import DENY, REMOVE, Change, pack_change
-from udptracker.core.listed import LISTS, PASSKEYS, is_entry, show
+from udptracker.core.listed import LISTS, PASSKEYS, is_entry, is_user, show
 from udptracker.core.swarm import StoreError, StoreUnavailable
+from udptracker.redis.comprehending import comprehending
 
 if TYPE_CHECKING:
     from udptracker.redis.topology import Topology
@@ -33,6 +34,7 @@ AT_ONCE: Final = 500
 _KEPT_CHANGES: Final = 1_000
 _KEPT_LOG: Final = 10_000
 """Records in the streams, about: of the one up to 20 KB each."""
+_MOST_HEAD: Final = 1 + len(str(2**32))
 _SHOWN: Final = 3
 """Entries that a record of the log names."""
 
@@ -86,13 +88,14 @@ class Known(NamedTuple):
         """What people want to know of it; nothing if that cannot be read."""
         try:
             found = json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
     def user(self) -> str:
-        """Whose passkey it is; empty of what is none."""
-        return str(self.about().get("user", "")) if self.which == PASSKEYS else ""
+        """Whose passkey it is; empty of what is none, or of a name that nobody could have given."""
+        user = self.about().get("user", "") if self.which == PASSKEYS else ""
+        return user if isinstance(user, str) and is_user(user) else ""
 
 
 class Command(NamedTuple):
@@ -132,6 +135,7 @@ class Ledger:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
 
+    @comprehending
     async def version(self) -> Version | None:
         """Where the lists are; None if there are none."""
         held = await self._call(VERSION, "GET", VERSION)
@@ -142,6 +146,7 @@ class Ledger:
             raise StoreError(f"{VERSION.decode()} holds no version")
         return Version(epoch, int(number))
 
+    @comprehending
     async def changes(self, since: int, most: int) -> list[tuple[int, bytes]]:
         """Number and content of the changes that follow one, at most so many.
 
@@ -165,7 +170,7 @@ class Ledger:
         """A whole list, a slice at a time, each entry at least once. Those that have ended are taken out."""
         key, cursor = key_of(which), b"0"
         while True:
-            cursor, flat = await self._call(key, "HSCAN", key, cursor, "COUNT", str(AT_ONCE))
+            cursor, flat = await self._slice(key, cursor)
             for at in range(0, len(flat), 2 * AT_ONCE):
                 part = flat[at : at + 2 * AT_ONCE]
                 pairs = list(zip(part[::2], part[1::2], strict=True))
@@ -181,10 +186,20 @@ class Ledger:
             if cursor == b"0":
                 return
 
+    @comprehending
+    async def _slice(self, key: bytes, cursor: bytes) -> tuple[bytes, list[bytes]]:
+        """The next cursor, and entries with their values."""
+        following, flat = await self._call(key, "HSCAN", key, cursor, "COUNT", str(AT_ONCE))
+        if len(flat) % 2 or not all(isinstance(each, bytes) for each in (following, *flat)):
+            raise TypeError("no entries in HSCAN")
+        return following, flat
+
+    @comprehending
     async def size(self, which: str) -> int:
         """How many entries a list has, those among them that have ended and were not taken out yet."""
         return int(await self._call(key_of(which), "HLEN", key_of(which)))
 
+    @comprehending
     async def find(self, which: str, entries: Sequence[bytes]) -> list[Known | None]:
         """What is known of entries themselves."""
         key = key_of(which)
@@ -194,6 +209,7 @@ class Ledger:
         now = time.time()
         return [None if each is None or 0 < each.expires <= now else each for each in found]
 
+    @comprehending
     async def change(self, command: Command, entries: Sequence[bytes], about: Sequence[Mapping[str, str]]) -> int:
         """Change some entries, at most `AT_ONCE`; the number of the change.
 
@@ -225,6 +241,7 @@ class Ledger:
         fixed = (secrets.token_hex(8), action, b"".join(changes), json.dumps(record))
         return int(await self._call(VERSION, "EVAL", _CHANGE, "4", *keys, *fixed, *arguments))
 
+    @comprehending
     async def log(self, most: int) -> list[Record]:
         """The latest records, newest first."""
         found = await self._call(LOG, "XREVRANGE", LOG, "+", "-", "COUNT", str(most))
@@ -267,7 +284,7 @@ def key_of(which: str) -> bytes:
 def _read(which: str, entry: bytes, value: bytes) -> Known | None:
     """What is known of an entry; None if that cannot be read."""
     head, _, text = value.partition(b" ")
-    if not is_entry(which, entry) or not head[1:].isdigit() or head[:1] not in (b"+", b"-"):
+    if not is_entry(which, entry) or not head[1:].isdigit() or head[:1] not in (b"+", b"-") or len(head) > _MOST_HEAD:
         return None
     expires = int(head[1:])
     return Known(which, entry, head[:1] == b"-", expires, text) if expires < 1 << 32 else None

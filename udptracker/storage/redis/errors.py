@@ -7,20 +7,11 @@ without the ones that only answer commands we do not send (streams, transactions
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from hiredis import ReplyError
 
 from udptracker.core.swarm import StoreError, StoreUnavailable
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_NOT_UNDERSTOOD: Final = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, struct.error)
-"""What comes of a reply that is of another type or shape than what was asked for."""
 
 _AWAY: Final = frozenset(
     {
@@ -55,7 +46,6 @@ _AWAY_WITHOUT_CODE: Final = (
     "ERR operation not permitted",
 )
 _REFUSED: Final = ("NOPERM", "ERR unknown ", "ERR unsupported", "ERR command not supported", "ERR This instance has")
-_MOST_WORDS: Final = 200
 _IN_SCRIPT: Final = re.compile(r"@user_script:? ?\d+: -([A-Z]+) ")
 _BROKEN: Final = ("WRONGTYPE", "not an integer", "out of range", "would overflow")
 """What is in an error reply that says that a value is broken, wherever: a script wraps the words of the command."""
@@ -88,18 +78,3 @@ def is_refusal(error: ReplyError) -> bool:
 def is_broken_value(reply: Any) -> bool:
     """Whether a reply says that one value in the store is broken, not that the command may not be run."""
     return isinstance(reply, ReplyError) and any(words in str(reply) for words in _BROKEN)
-
-
-def comprehending(ask: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """What asks a server, so that one whose replies are of no kind that it was asked for, which no Redis is, counts as
-    one that does not answer: `StoreUnavailable`."""
-
-    @wraps(ask)
-    async def asked(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await ask(*args, **kwargs)
-        except _NOT_UNDERSTOOD as error:
-            what = f"{type(error).__name__}: {error}"
-            raise StoreUnavailable(f"it answers what it was not asked ({what[:_MOST_WORDS]})") from error
-
-    return asked

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 from hiredis import ReplyError
 
 from udptracker.core.swarm import FAMILIES, PEER_KEY_BYTES, Counts, Role, compact_endpoint
+from udptracker.redis.comprehending import comprehending
 from udptracker.redis.segment import segment
 from udptracker.redis.topology import Topology
-from udptracker.storage.redis.errors import comprehending
 from udptracker.storage.redis.layout import downloads_key, group, parse_count, parse_swarm_key, swarm_key
 
 _AT_ONCE: Final = 500

@@ -14,13 +14,14 @@ from hiredis import ReplyError
 from udptracker.core.counters import Counters
 from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import FAMILIES, Operation, Result, Role, StoreError, StoreUnavailable, Totals
+from udptracker.redis.comprehending import comprehending
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment, segment
 from udptracker.redis.topology import Topology
 from udptracker.storage.base import ReapReport, Shunned, nothing_shunned
 from udptracker.storage.redis import keys
 from udptracker.storage.redis.clock import StoreClock
-from udptracker.storage.redis.errors import comprehending, is_broken_value
+from udptracker.storage.redis.errors import is_broken_value
 from udptracker.storage.redis.eviction import warn_of_eviction
 from udptracker.storage.redis.layout import (
     PING,
