@@ -13,7 +13,7 @@ from bench.micro.conftest import NOW, OPERATIONS, Repeat
 from udptracker.access.limits.door import Door, Limit
 from udptracker.access.limits.offenders import Offenders
 from udptracker.access.limits.peers import PeersRule
-from udptracker.core.counters import ANNOUNCED, Counters
+from udptracker.core.counters import ANNOUNCED, SCRAPED, Counters
 from udptracker.core.swarm import IPV4, AnnounceOperation, Role, pack_peer_v4
 from udptracker.core.tracker import Question
 from udptracker.core.wire import Event
@@ -23,7 +23,7 @@ TURN = 20
 
 
 def door(v6_bytes: Sequence[int] = (8,), burst: int = 10**9) -> Door:
-    limits = [Limit(2 * kind, "", is_proven=True, is_first=True) for kind in range(4)]
+    limits = [Limit(2 * kind, "", is_proven=kind in (ANNOUNCED, SCRAPED), is_first=True) for kind in range(4)]
     for limit in limits:
         limit.use(1e-6, burst)
     made = Door(limits, Counters().limited, Offenders())
