@@ -58,7 +58,7 @@ def without_unreachable(peers: bytes, family: int) -> bytes:
     """Joined compact endpoints, less those of port 1: that is what clients say which cannot be connected to, since
     trackers refuse 0 (libtorrent does behind a proxy). They can still connect to others, and so they count."""
     width = COMPACT_BYTES[family]
-    if 0 not in peers[width - 2 :: width]:  # of ports below 256 there are few
+    if 0 not in peers[width - 2 :: width]:  # of ports below 256 there are few; mypyc takes a slice kept for an index
         return peers
     endpoints = [peers[at : at + width] for at in range(0, len(peers), width)]
     return b"".join([endpoint for endpoint in endpoints if not endpoint.endswith(_UNREACHABLE)])
