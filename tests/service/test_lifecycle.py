@@ -268,9 +268,9 @@ def test_the_last_resort_is_for_the_run_alone() -> None:
             told = asyncio.Event()
             await lifecycle.live(Idle(), told, told.set)
 
-        lifecycle._LAST_RESORT_SECONDS = 0.5
+        lifecycle._LAST_RESORT_SECONDS = 4.0
         lifecycle.run(life())
-        time.sleep(1.0)
+        time.sleep(4.5)
         print("lives")
     """
     done = subprocess.run(
