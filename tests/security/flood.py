@@ -1,6 +1,7 @@
 """A flood of announces, each of a peer of its own, from loopback addresses, while honest clients go on.
 
-By hand it starts a tracker on memory, floods it, and says what that took and what was given back:
+By hand it starts a tracker on memory, floods it, and says what that took and what was given back; and then what
+another flood takes, of as many peers as are kept:
 
     python -m tests.security.flood --announces 5000000 --max-peers 1000000 --max-swarms 200000
 """
@@ -204,7 +205,10 @@ def main() -> None:
             seconds = time.monotonic() - began
             print(f"{flooded} in {seconds:.0f} s, at most {peak / 1e6:.0f} MB, {figures(daemon)}", flush=True)
             let_expire(daemon, next(Path(scratch).glob("*.yaml")), honest)
-            print(f"expired: {resident(daemon) / 1e6:.0f} MB, {figures(daemon)}")
+            print(f"expired: {resident(daemon) / 1e6:.0f} MB, {figures(daemon)}", flush=True)
+            first, peak = peak, 0
+            flood(daemon.port, given.max_peers, meanwhile=meanwhile)
+            print(f"once more: at most {peak / 1e6:.0f} MB, {peak / first:.2f} of the first, {figures(daemon)}")
             print(f"honest newcomers served: {honest.served}, the slowest in {honest.slowest * 1e3:.0f} ms")
 
 
