@@ -176,6 +176,18 @@ def test_figures_of_the_readme_are_those_of_the_benchmark() -> None:
     assert (ours, theirs) == (f"{cpu['memory']:.1f}", f"{cpu['opentracker']:.1f}")
 
 
+def test_the_readme_counts_the_faults_of_the_chaos_suite() -> None:
+    run = [sys.executable, "-m", "pytest", "tests/chaos", "--collect-only", "-q"]
+    said = subprocess.run(run, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert re.findall(r"(\d+) faults under", README) == re.findall(r"^(\d+) tests collected", said, re.MULTILINE)
+
+
+def test_a_peer_on_memory_takes_the_same_everywhere() -> None:
+    told = f"{sizing.MEMORY_PEER_BYTES} bytes a peer"
+    assert told in README
+    assert told in (REPOSITORY / "bench" / "README.md").read_text()
+
+
 def test_the_benchmark_has_the_rows_of_its_json() -> None:
     rows = json.loads((REPOSITORY / "docs" / "benchmark.json").read_text())["rows"]
     assert table([Row(**row) for row in rows]) in PAGES["benchmark.md"]
