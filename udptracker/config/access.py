@@ -165,3 +165,8 @@ class AccessSettings(Part):
     networks: NetworksSettings = NetworksSettings()
     passkeys: PasskeysSettings = PasskeysSettings()
     limits: LimitsSettings = LimitsSettings()
+
+    def shares(self, storage: str) -> bool:
+        """Whether there are lists that nodes share, with storage of this name."""
+        said = self.shared.get_secret_value()
+        return storage == "redis" if said == SHARED_BY_STORAGE else said not in OFF

@@ -225,6 +225,13 @@ def _check_together(settings: Settings, root: str, faults: list[Fault], warnings
             f"{root}.announce_interval: shorter than some clients follow: those on libtorrent come back after 5m at "
             "the earliest, and rTorrent after 10m"
         )
+    access = settings.access
+    torrents, passkeys = access.torrents, access.passkeys
+    is_shared = access.shares(settings.storage.name)
+    if torrents.unlisted == "deny" and not (torrents.allow or torrents.allow_from or is_shared):
+        warnings.append(f"{root}.access.torrents.unlisted: deny, and no torrent is allowed anywhere: none is served")
+    if passkeys.required and not (passkeys.allow or passkeys.allow_from or is_shared):
+        warnings.append(f"{root}.access.passkeys.required: and no passkey is allowed anywhere: no announce is served")
     longest = settings.announce_interval + settings.interval_jitter
     if config.peer_lifetime <= longest:
         warnings.append(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.access.lists.support import listed, settings_of
 from tests.access.support import INFO_HASH, NOW, PEER_ID, SOURCE, announce, scrape
-from tests.config.support import fault
+from tests.config.support import fault, tree
 from tests.support.nodes import until
 from udptracker.access.base import AccessError
 from udptracker.core import wire
@@ -212,6 +212,21 @@ class TestFiles:
         async with listed(torrents={"deny_from": str(file)}) as gate:
             assert gate.counters.access_entries["torrents deny"] == 30_000
             assert all(gate.lists.unwanted(number.to_bytes(20, "big")) for number in range(30_000))
+
+
+@pytest.mark.parametrize(
+    ("access", "told"),
+    [
+        ({"torrents": {"unlisted": "deny"}}, "access.torrents.unlisted"),
+        ({"torrents": {"unlisted": "deny", "allow": [INFO_HASH.hex()]}}, ""),
+        ({"torrents": {"unlisted": "deny"}, "shared": "redis://127.0.0.1"}, ""),
+        ({"passkeys": {"required": True}}, "access.passkeys.required"),
+        ({"passkeys": {"required": True, "allow_from": "/a/file"}}, ""),
+    ],
+)
+def test_lists_that_let_nobody_in_are_warned_of(access: Any, told: str) -> None:
+    warnings = tree({"access": access}).warnings
+    assert [told in warning for warning in warnings] == [True] * bool(told)
 
 
 @pytest.mark.parametrize(
