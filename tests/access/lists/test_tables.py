@@ -149,3 +149,44 @@ def test_a_passkey_that_is_like_another_is_none() -> None:
     passkeys.put(known, False, 0, "somebody")
     assert passkeys.find(known, NOW) == Found(known, False, 0, "somebody")
     assert passkeys.find(known[:-1] + bytes((known[-1] ^ 1,)), NOW) is None
+
+
+@pytest.mark.parametrize("meanwhile", ["one", "many"])
+def test_what_comes_while_the_ended_are_let_go_of_ends_all_the_same(meanwhile: str) -> None:
+    hashes = Hashes()
+    hashes.put(some(TORRENTS, 0), NOW)
+    late = [some(TORRENTS, number) for number in range(1, 300 if meanwhile == "one" else 3_000)]
+    for step, _ in enumerate(hashes.sweep(NOW)):
+        if step == 2:  # half of the buckets there are at first were looked at
+            for info_hash in late:
+                hashes.put(info_hash, NOW + 1)
+    assert not any(hashes.holds(info_hash, NOW + 1) for info_hash in late)
+    for _ in hashes.sweep(NOW + 1):
+        pass
+    assert hashes.count == 0
+
+
+def test_what_is_let_go_of_may_be_swept_and_written_meanwhile() -> None:
+    """A table that another has taken the place of is freed while somebody may still be at it."""
+    table = make_table(TORRENTS)
+    for number in range(500):
+        table.put(some(TORRENTS, number), True, NOW, "")
+    written, sweeping, clearing = table.entries(), table.sweep(NOW), table.clear()
+    found = {one.entry for one in next(written)}
+    next(sweeping)
+    for _ in clearing:
+        pass
+    assert list(sweeping) == []
+    assert len(found | {one.entry for part in written for one in part}) == 500
+
+
+def test_entries_that_were_there_are_read_though_the_table_grows() -> None:
+    table = make_table(TORRENTS)
+    there = {some(TORRENTS, number) for number in range(900)}
+    for entry in there:
+        table.put(entry, True, 0, "")
+    reading = table.entries()
+    found = {one.entry for one in next(reading)}
+    for number in range(900, 3_000):
+        table.put(some(TORRENTS, number), True, 0, "")
+    assert there <= found | {one.entry for part in reading for one in part}

@@ -104,6 +104,7 @@ class SharedLists:
         self._version: Version | None = None
         self._kept: Version | None = None
         self._kept_at = -_KEEP_SECONDS
+        self._keeping = asyncio.Lock()
         self._seldom = Seldom(_QUIET_SECONDS)
         self._is_away = False
         self.sources = [SharedTable(which) for which in LISTS]
@@ -153,7 +154,8 @@ class SharedLists:
         assert version is not None
         self._kept_at = now
         try:
-            await write_cache(self._cache, version, {source.which: source.table for source in self.sources})
+            async with self._keeping:
+                await write_cache(self._cache, version, {source.which: source.table for source in self.sources})
         except OSError as error:
             self._counters.access_failures[FROM_CACHE] += 1
             if self._seldom.allows(str(error), now):
@@ -228,9 +230,10 @@ class SharedLists:
             source.table = tables[source.which]
         self._version = version
         self._changed()
-        for table in before:
-            for _ in table.clear():
-                await asyncio.sleep(0)
+        async with self._keeping:  # what is being written is written as it was
+            for table in before:
+                for _ in table.clear():
+                    await asyncio.sleep(0)
 
     async def _apply(self, data: bytes, tables: dict[str, Table]) -> None:
         """Take in the content of a change."""

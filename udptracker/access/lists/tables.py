@@ -76,7 +76,7 @@ class Hashes:
     """Info hashes with one verdict. Which bucket one is in is drawn by a key of this process: who makes torrents makes
     their hashes, and a list of those that end alike would be one bucket."""
 
-    __slots__ = ("_buckets", "_marks", "_mask", "count", "soonest")
+    __slots__ = ("_buckets", "_came", "_marks", "_mask", "count", "soonest")
 
     def __init__(self) -> None:
         self._buckets: list[bytes] = [b""] * _FEW
@@ -85,6 +85,8 @@ class Hashes:
         self.count = 0
         self.soonest = 0
         """A second before which none ends; 0 if none does."""
+        self._came = 0
+        """The same of what came since the last sweep began, and so may be where that has been."""
 
     def holds(self, info_hash: bytes, now: int) -> bool:
         """Whether it is there, and has not ended at `now`."""
@@ -117,8 +119,9 @@ class Hashes:
                 _mark(self._marks, info_hash)
             if self.count > 4 * _FEW and self._mask < _MANY - 1:
                 self._spread()
-        if expires and (not self.soonest or expires < self.soonest):
-            self.soonest = expires
+        if expires:
+            self.soonest = _sooner(self.soonest, expires)
+            self._came = _sooner(self._came, expires)
 
     def remove(self, info_hash: bytes) -> None:
         place, at = self._find(info_hash)
@@ -135,23 +138,24 @@ class Hashes:
     def sweep(self, now: int) -> Iterator[None]:
         if not self.soonest or self.soonest > now:
             return
-        soonest = 0
-        for place in range(len(self._buckets)):
+        self._came = soonest = place = 0
+        while place < len(self._buckets):  # which may be more or none by then
             bucket = self._buckets[place]
             kept = []
             for at in range(0, len(bucket), _RECORD):
                 expires = int.from_bytes(bucket[at + 20 : at + _RECORD], "big")
                 if not expires or expires > now:
                     kept.append(bucket[at : at + _RECORD])
-                    if expires and (not soonest or expires < soonest):
-                        soonest = expires
+                    if expires:
+                        soonest = _sooner(soonest, expires)
                 else:
                     self.count -= 1
             if len(kept) * _RECORD < len(bucket):
                 self._buckets[place] = b"".join(kept)
             if place % _BUCKETS_AT_ONCE == 0:
                 yield
-        self.soonest = soonest
+            place += 1
+        self.soonest = _sooner(soonest, self._came)
 
     def clear(self) -> Iterator[None]:
         while self._buckets:
@@ -159,9 +163,8 @@ class Hashes:
             yield
 
     def records(self) -> Iterator[bytes]:
-        """The records, joined, in slices."""
-        for place in range(0, len(self._buckets), _BUCKETS_AT_ONCE):
-            yield b"".join(self._buckets[place : place + _BUCKETS_AT_ONCE])
+        """The records, joined, in slices: those that there are now."""
+        return _joined(list(self._buckets))
 
     def _find(self, info_hash: bytes) -> tuple[int, int]:
         """The bucket of an info hash, and where it is in that, -1 if it is not there."""
@@ -178,6 +181,7 @@ class Hashes:
         self._marks = marks = bytearray(_MARKS >> 3)
         self._buckets = [b""] * _MANY
         self._mask = _MANY - 1
+        self._came = _sooner(self._came, self.soonest)  # each of them may be where a sweep has been
         for bucket in few:
             for at in range(0, len(bucket), _RECORD):
                 info_hash = bucket[at : at + 20]
@@ -227,8 +231,8 @@ class Torrents(Table):
         yield from self.denied.clear()
 
     def entries(self) -> Iterator[list[Found]]:
-        for hashes, denied in ((self.allowed, False), (self.denied, True)):
-            for records in hashes.records():
+        for slices, denied in ((self.allowed.records(), False), (self.denied.records(), True)):
+            for records in slices:
                 yield [
                     Found(records[at : at + 20], denied, int.from_bytes(records[at + 20 : at + _RECORD], "big"))
                     for at in range(0, len(records), _RECORD)
@@ -355,6 +359,16 @@ class Passkeys(_Known):
     def find(self, entry: bytes, now: int) -> Found | None:
         found = super().find(entry[:16], now)
         return found if found is not None and compare_digest(found.entry, entry) else None
+
+
+def _joined(buckets: list[bytes]) -> Iterator[bytes]:
+    for place in range(0, len(buckets), _BUCKETS_AT_ONCE):
+        yield b"".join(buckets[place : place + _BUCKETS_AT_ONCE])
+
+
+def _sooner(one: int, other: int) -> int:
+    """The sooner of two seconds, of which 0 is never."""
+    return min(one, other) if one and other else one or other
 
 
 def _shift_of(level: tuple[int, dict[int, Found]]) -> int:
