@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import signal
 from functools import partial
 from hashlib import sha1, sha256
 from pathlib import Path
@@ -260,6 +261,32 @@ def test_a_daemon_starts_with_what_its_file_has_while_redis_is_away(
         eventually(lambda: answers(again), "the tracker to answer")
         assert not serves(again, torrent(1))
         assert serves(again, torrent(2))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_takes_in_lists_and_a_bad_one_leaves_them(workers: int, daemons: Daemons, tmp_path: Path) -> None:
+    """In every process, those of several workers among them, whose settings come as a message."""
+    file, config = tmp_path / "denied", {"torrents": {"deny": [torrent(1).hex()]}, "passkeys": {"allow": [PASSKEY]}}
+    daemon = daemons("memory", config=_written(config), arguments=["--workers", str(workers)])
+    path = daemon.log_path.with_suffix(".yaml")
+    hashes = [bytes((number,)) * 20 for number in (2, 3)]  # of one worker and of the other
+    assert [serves(daemon, each) for each in (torrent(1), *hashes)] == [False, True, True]
+    file.write_text("\n".join(each.hex() for each in hashes))
+    path.write_text(_written({"torrents": {"deny_from": str(file)}, "passkeys": {"required": False}}))
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: [serves(daemon, each) for each in (torrent(1), *hashes)] == [True, False, False], "the reload")
+    path.write_text(_written({"torrents": {"deny": ["x"]}}))
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "access.torrents.deny.0: found 'x'" in daemon.log, "the refusal to be told")
+    file.write_text("y")
+    path.write_text(_written({"torrents": {"deny_from": str(file)}, "clients": {"deny": ["-UT"]}}))
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: f"{file}, line 1: found 'y'" in daemon.log, "the line to be named")
+    assert [serves(daemon, each) for each in (torrent(1), *hashes)] == [True, False, False]
+
+
+def _written(access: dict[str, Any]) -> str:
+    return json.dumps({"udptracker": {"access": access}})
 
 
 @pytest.mark.parametrize("storage", ["memory", "redis"])

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.access.lists.support import listed, settings_of
-from tests.access.support import INFO_HASH, NOW, PEER_ID, SOURCE, announce, scrape
+from tests.access.support import INFO_HASH, NOW, PEER_ID, SOURCE, Gate, announce, scrape
 from tests.config.support import fault, tree
 from tests.support.nodes import until
 from udptracker.access.base import AccessError
+from udptracker.access.lists.rules import PasskeyRule
 from udptracker.core import wire
 from udptracker.core.reasons import DENIED_NETWORK, UNAPPROVED_CLIENT, UNAPPROVED_PASSKEY, UNAPPROVED_TORRENT
 
@@ -127,14 +128,15 @@ class TestPasskeys:
             gate.ask(announce(1, url=f"udp://tracker/{PASSKEY}/announce"), announce(2))
             assert users == ["somebody", ""]
 
-    async def test_any_number_of_urls_is_remembered_in_bounded_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("udptracker.access.lists.rules.MOST_URLS", 10)
-        async with listed(passkeys={"required": True, "allow": [PASSKEY]}) as gate:
-            for number in range(40):
-                gate.ask(announce(number, url=f"udp://tracker/announce?passkey={number:032}"))
-            gate.ask(announce(40, url="udp://tracker/announce/" + "x" * 300))
-            assert len(gate.lists.rules[2]._read) <= 10  # type: ignore[attr-defined]  # the rule over passkeys
-            assert all(gate.refusal(number) == UNAPPROVED_PASSKEY for number in range(41))
+    def test_any_number_of_urls_is_remembered_in_bounded_memory(self) -> None:
+        rule = PasskeyRule(most_urls=10)
+        rule.use([], required=True)
+        gate = Gate([rule])
+        for number in range(40):
+            gate.ask(announce(number, url=f"udp://tracker/announce?passkey={number:032}"))
+        gate.ask(announce(40, url="udp://tracker/announce/" + "x" * 300))
+        assert len(rule._read) <= 10
+        assert all(gate.refusal(number) == UNAPPROVED_PASSKEY for number in range(41))
 
 
 class TestFiles:

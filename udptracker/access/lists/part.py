@@ -166,7 +166,8 @@ class Lists:
                 log.exception("keeping lists up to date failed in an unforeseen way, and goes on")
 
     async def _look(self) -> None:
-        changed = await asyncio.to_thread(lambda: [file for file in self._files if file.has_changed()])
+        files = self._files
+        changed = await asyncio.to_thread(lambda: [file for file in files if file.has_changed()]) if files else []
         for file in changed:
             try:
                 before = await file.read()

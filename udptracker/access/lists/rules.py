@@ -140,11 +140,15 @@ class PasskeyRule:
     """Tells whose announce it is, and refuses those that need a passkey and have none.
 
     Scrapes have no URL with them (BEP 41), and are let through.
+
+    Args:
+        most_urls: how many announce URLs are remembered; beyond it all are read anew.
     """
 
-    __slots__ = ("_read", "_tables", "now", "required")
+    __slots__ = ("_most", "_read", "_tables", "now", "required")
 
-    def __init__(self) -> None:
+    def __init__(self, most_urls: int = MOST_URLS) -> None:
+        self._most = most_urls
         self._tables: list[Passkeys] = []
         self._read: dict[bytes, bytes] = {}
         self.required = False
@@ -191,7 +195,7 @@ class PasskeyRule:
             passkey = passkey_of(question)
             digest = hash_passkey(passkey) if passkey else b""
             if len(options) <= LONGEST_URL:
-                if len(self._read) >= MOST_URLS:
+                if len(self._read) >= self._most:
                     self._read.clear()
                 self._read[options] = digest
         return digest
