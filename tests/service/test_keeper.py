@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import stat
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -170,6 +171,37 @@ class TestOverARestart:
         await saving
         await saver.finish()
         assert saver.figures == {**saver.figures, "peers": 50_010, "failures": 0}
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    async def test_a_stop_while_a_disk_keeps_the_one_before_waiting(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    ) -> None:
+        """What is written at the stop is neither put in place half done, nor taken away with what is left of that."""
+        processes, saver = [Process("", (place, workers)) for place in range(workers)], Saver(settings(path), workers)
+        for process in processes:
+            process.tell(range(100))
+            await process.start()
+        waits, goes_on, fsync = threading.Event(), threading.Event(), os.fsync
+
+        def slow(descriptor: int) -> None:
+            waits.set()
+            goes_on.wait()
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", slow)
+        saving = asyncio.create_task(saver.save(written_by(*processes)))
+        await until(waits.is_set, "the disk to be waited for")
+        for process in processes:
+            saver.stopping(process.keeper.write_at_stop)
+            process.tell(range(100, 120))
+            await process.keeper.stop()
+        finishing = asyncio.create_task(saver.finish())
+        goes_on.set()
+        await saving
+        assert saver.figures["peers"] == 100 * workers
+        await finishing
+        assert saver.figures == {**saver.figures, "peers": 120 * workers, "failures": 0}
+        assert beside(path) == ["peers"]
 
     async def test_requests_are_answered_meanwhile(self, path: Path) -> None:
         """By turns of the loop: others have many of them while it is written, and while it is read."""
@@ -462,6 +494,7 @@ class TestClaim:
         for name in (
             "peers.part-0",
             "peers.part-17",
+            "peers.taken-0",
             "peers.new",
             "peers",
             "peers.bad-1",

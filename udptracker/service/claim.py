@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
 import io
@@ -55,8 +56,9 @@ class Claim:
             os.close(lock)
             expected = "a path of its own for each tracker"
             raise ConfigError([Fault(KEY, f"{path!r}, which another process keeps", expected)]) from None
-        for left in (beside(real, "new"), *map(Path, glob.glob(f"{glob.escape(str(real))}.part-*"))):
-            discard(left)
+        begin = glob.escape(str(real))
+        for left in (beside(real, "new"), *glob.glob(f"{begin}.part-*"), *glob.glob(f"{begin}.taken-*")):
+            discard(Path(left))
         return cls(real, lock)
 
     def publish(self, parts: int) -> Written:
@@ -66,33 +68,37 @@ class Claim:
             SnapshotError: one of them is not there, or not whole.
             OSError: the system has no room for them, or the like.
         """
-        written = [part_of(self.path, number) for number in range(parts)]
-        peers = 0
-        for number, part in enumerate(written):
-            peers += _peers_of(part, number, parts)
-        whole = written[0]
-        if parts > 1:
-            whole = beside(self.path, "new")
-            with io.BufferedWriter(create(whole)) as target:
-                for part in written:
-                    with part.open("rb") as source:
-                        shutil.copyfileobj(source, target, _COPIED)
-        with whole.open("rb+") as file:
-            os.fsync(file.fileno())
-            size = file.seek(0, os.SEEK_END)
-        whole.replace(self.path)
+        # Out of the way of whoever writes the next, as at a stop while a disk keeps this one waiting.
+        taken = [beside(self.path, f"taken-{number}") for number in range(parts)]
+        whole = taken[0] if parts == 1 else beside(self.path, "new")
+        try:
+            for number, part in enumerate(taken):
+                with contextlib.suppress(FileNotFoundError):
+                    part_of(self.path, number).replace(part)
+            peers = sum([_peers_of(part, number, parts) for number, part in enumerate(taken)])
+            if parts > 1:
+                with io.BufferedWriter(create(whole)) as target:
+                    for part in taken:
+                        with part.open("rb") as source:
+                            shutil.copyfileobj(source, target, _COPIED)
+            with whole.open("rb+") as file:
+                os.fsync(file.fileno())
+                size = file.seek(0, os.SEEK_END)
+            whole.replace(self.path)
+        finally:
+            for left in (whole, *taken):
+                discard(left)
         directory = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-        self.clear(parts)
         return Written(peers, size)
 
     def clear(self, parts: int) -> None:
-        """Take away what was left on the way to a snapshot."""
-        for left in (beside(self.path, "new"), *(part_of(self.path, number) for number in range(parts))):
-            discard(left)
+        """Take away the parts of a snapshot that comes to nothing."""
+        for number in range(parts):
+            discard(part_of(self.path, number))
 
     def release(self) -> None:
         """Let another process have it."""

@@ -45,6 +45,7 @@ class Saver:
         self._file: Claim | None = None
         self._interval = 0.0
         self._stops_since: float | None = None
+        self._publishing = asyncio.Lock()
         self.figures: dict[str, float] = {"time": 0, "seconds": 0, "peers": 0, "failures": 0}
         self.prepare(settings)
         self.use(settings)
@@ -109,7 +110,8 @@ class Saver:
 
     async def _publish(self, file: Claim, began: float) -> None:
         try:
-            written = await aside(file.publish, self._parts)
+            async with self._publishing:
+                written = await aside(file.publish, self._parts)
         except SnapshotError as error:
             self._failed(file, str(error))
         except OSError as error:
@@ -118,8 +120,6 @@ class Saver:
             seconds = time.monotonic() - began
             self.figures |= {"time": time.time(), "seconds": seconds, "peers": written.peers}
             log.info("wrote %d peers to %s, %d bytes, in %.3f s", written.peers, file.path, written.size, seconds)
-            return
-        await aside(file.clear, self._parts)
 
     def _failed(self, file: Claim, why: str) -> None:
         self.figures["failures"] += 1

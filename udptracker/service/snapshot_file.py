@@ -1,8 +1,9 @@
 """Files of a snapshot: one that is only ever replaced as a whole, and what stands beside it.
 
 Beside `PATH` there are `PATH.lock`, held by the one process that may replace it; `PATH.part-N`, what worker N writes;
-`PATH.new`, the parts of all of them, which then becomes `PATH`; and `PATH.bad-N`, the last few that could not be
-trusted. All of this may wait for a disk, so it is called in a thread where requests are served.
+`PATH.taken-N`, the same once it is written; `PATH.new`, the parts of all of them, which then becomes `PATH`; and
+`PATH.bad-N`, the last few that could not be trusted. All of this may wait for a disk, so it is called in a thread where
+requests are served.
 """
 
 from __future__ import annotations
