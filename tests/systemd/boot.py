@@ -257,7 +257,7 @@ def test_one_that_stands_still_is_bitten_by_the_watchdog(machine: Machine) -> No
             machine.run("sh", "-c", f"kill -STOP {stopped}")
             eventually(partial(is_another, machine, pid), "the watchdog", timeout=2 * PATIENCE)
             settle(machine)
-        assert machine.journal().count("Watchdog timeout") == 2
+        assert machine.journal().count("Watchdog timeout") >= 2  # more on a machine that stands still itself
 
 
 def test_denied_its_sockets_it_says_so_and_tries_again(machine: Machine) -> None:
