@@ -292,3 +292,15 @@ class TestSlices:
         for swarm, found in held(store).items():
             if found == before.get(swarm):
                 assert after[swarm] == found
+
+    async def test_downloads_of_a_swarm_that_comes_alive_meanwhile_are_there_once(self, clock: Clock) -> None:
+        store = store_of(clock)
+        tell(store, announce(1, LEECHER, STARTED, 0), announce(1, SEEDER, COMPLETED, 0), announce(1, SEEDER, STOPPED))
+        making = store.blocks()
+        blocks = [next(making)]
+        tell(store, announce(2, LEECHER, STARTED, 0), announce(2, SEEDER, COMPLETED, 0))
+        blocks += making
+        copy = store_of(clock)
+        for _ in take(restore(copy, store), blocks):
+            pass
+        assert await scrape(copy, 1) == await scrape(store, 1) == [(1, 2, 0)]
