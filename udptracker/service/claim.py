@@ -57,8 +57,9 @@ class Claim:
             expected = "a path of its own for each tracker"
             raise ConfigError([Fault(KEY, f"{path!r}, which another process keeps", expected)]) from None
         begin = glob.escape(str(real))
-        for left in (beside(real, "new"), *glob.glob(f"{begin}.part-*"), *glob.glob(f"{begin}.taken-*")):
-            discard(Path(left))
+        parts = map(Path, (*glob.glob(f"{begin}.part-*"), *glob.glob(f"{begin}.taken-*")))
+        for left in (beside(real, "new"), *parts):
+            discard(left)
         return cls(real, lock)
 
     def publish(self, parts: int) -> Written:
