@@ -4,7 +4,9 @@ The hot path is compiled from the same source that runs interpreted where nothin
 `pip install .` compiles where a C compiler and Python's headers are at hand, and installs the plain files otherwise.
 `UDPTRACKER_PURE=1` forces plain. An editable install stays plain: a compiled module would hide the edited file.
 
-The man page and the completions of shells are made of the command line itself, so that none of them can be wrong.
+The man page and the completions of shells are made of the command line itself, so that none of them can be wrong. They
+go where shells and man look for them, and with units, configurations and dashboards into the package, from which
+`udptracker files` copies them out.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ HOT_PATH = (
 """Modules that mypyc compiles. All of them together, since calls between compiled modules are direct. Not
 `net/steering`, whose buffer compiled code lets go of before the kernel has read it."""
 
+HERE: Final = Path(__file__).parent
 BASH: Final = "share/bash-completion/completions/udptracker"
 ZSH: Final = "share/zsh/site-functions/_udptracker"
 MAN: Final = "share/man/man1/udptracker.1"
@@ -101,7 +104,6 @@ def made_of_the_command_line() -> dict[str, str]:
     import shtab
     from argparse_manpage.manpage import Manpage
 
-    sys.path.insert(0, str(Path(__file__).parent))
     from udptracker import __version__
     from udptracker.cli import parser
 
@@ -126,12 +128,19 @@ def complete_files(parser: argparse.ArgumentParser, files: dict[str, str]) -> No
 
 
 class BuildPy(build_py):
-    """Also makes what a wheel carries beside the package; an editable install is without."""
+    """Also makes what a wheel carries beside the code; an editable install has the repository's."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
+        sys.path.insert(0, str(HERE))
+        from udptracker.client.files import FOLDERS, PACKED
+
+        packed = Path(self.build_lib) / "udptracker" / PACKED
+        shutil.rmtree(packed, ignore_errors=True)  # an earlier build's
+        for folder in FOLDERS:
+            shutil.copytree(HERE / folder, packed / folder)
         try:
             made = made_of_the_command_line()
         except ImportError as error:  # built without isolation, and without these tools
@@ -140,10 +149,10 @@ class BuildPy(build_py):
         base = Path(self.get_finalized_command("build").build_base)
         placed: dict[str, list[str]] = {}
         for name, text in made.items():
-            file = base / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-            placed.setdefault(str(Path(name).parent), []).append(str(file))
+            for file in (packed / name, base / name):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+            placed.setdefault(str(Path(name).parent), []).append(str(base / name))
         self.distribution.data_files = [*(self.distribution.data_files or []), *placed.items()]
 
 

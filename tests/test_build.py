@@ -1,8 +1,9 @@
-"""What a build makes of the command line: the man page and the completions of shells."""
+"""What a build makes of the command line, and the files that it packs, which are copied out again."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,18 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory `share` of a build."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a build."""
     base = tmp_path_factory.mktemp("build")
     run = [sys.executable, "setup.py", "-q", "egg_info", "-e", str(base), "build", "--build-base", str(base)]
     environment = os.environ | {"UDPTRACKER_PURE": "1"}
     subprocess.run(run, cwd=REPOSITORY, env=environment, check=True, capture_output=True, timeout=120)
-    return base / "share"
+    return base
+
+
+@pytest.fixture(scope="module")
+def share(built: Path) -> Path:
+    return built / "share"
 
 
 def test_the_man_page_tells_of_every_command(share: Path) -> None:
@@ -71,3 +77,62 @@ def test_the_whole_command_line_is_there_without_other_packages() -> None:
     run = [sys.executable, "-S", "-c", program]
     done = subprocess.run(run, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout == "\n"
+
+
+def copied(package: Path, to: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """`udptracker files` with the code that lies in a directory."""
+    run = [sys.executable, "-m", "udptracker", "files", "--to", str(to), *flags]
+    return subprocess.run(run, cwd=package, capture_output=True, text=True, check=False, timeout=60)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+
+
+def in_the_repository() -> dict[str, bytes]:
+    folders = ("systemd", "configs")
+    return {f"{folder}/{name}": found for folder in folders for name, found in contents(REPOSITORY / folder).items()}
+
+
+def test_the_files_of_a_build_are_copied_out(built: Path, tmp_path: Path) -> None:
+    done = copied(built / "lib", tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = {f"share/{name}": text for name, text in contents(built / "share").items()}
+    assert len(made) == 3
+    assert contents(tmp_path) == in_the_repository() | made
+    assert sorted(done.stdout.splitlines()) == sorted(str(tmp_path / name) for name in contents(tmp_path))
+
+
+def test_a_checkout_copies_its_own(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for folder in ("udptracker", "systemd", "configs"):
+        shutil.copytree(REPOSITORY / folder, checkout / folder)
+    shutil.rmtree(checkout / "udptracker" / "files", ignore_errors=True)  # of a wheel that lies over the checkout
+    assert copied(checkout, tmp_path / "to" / "here").returncode == 0
+    assert contents(tmp_path / "to" / "here") == in_the_repository()
+
+
+def test_no_file_is_written_over_unless_forced(built: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "configs" / "minimal.yaml"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    done = copied(built / "lib", tmp_path)
+    assert done.returncode == 1
+    assert "configs/minimal.yaml (--force" in done.stderr
+    assert contents(tmp_path) == {"configs/minimal.yaml": b"mine"}, "all or nothing"
+    assert copied(built / "lib", tmp_path, "--force").returncode == 0
+    assert mine.read_bytes() == in_the_repository()["configs/minimal.yaml"]
+
+
+def test_a_link_in_the_way_counts_as_a_file(built: Path, tmp_path: Path) -> None:
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd" / "udptracker.service").symlink_to("/nonexistent")
+    assert copied(built / "lib", tmp_path).returncode == 1
+
+
+def test_where_nothing_can_be_written_it_says_so(built: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = copied(built / "lib", tmp_path / "file" / "below")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"udptracker: {tmp_path}")
+    assert "Traceback" not in done.stderr

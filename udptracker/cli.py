@@ -112,6 +112,12 @@ def _register_lists(commands: Commands[argparse.ArgumentParser]) -> None:
     lists.register(commands)
 
 
+def _register_files(commands: Commands[argparse.ArgumentParser]) -> None:
+    from udptracker.client import files
+
+    files.register(commands)
+
+
 def _register_load(commands: Commands[argparse.ArgumentParser]) -> None:
     from udptracker.load import cli
 
@@ -132,6 +138,7 @@ COMMANDS: Final[Mapping[str, Callable[[Commands[argparse.ArgumentParser]], None]
     "network": _register_lists,
     "passkey": _register_lists,
     "top": _register_top,
+    "files": _register_files,
     "load": _register_load,
 }
 """Each command, and what puts it and its kin on the command line."""
