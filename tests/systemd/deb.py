@@ -55,7 +55,7 @@ def machine(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 1:"))
         with root.path(f"/packages/tree{CONFIG}").open("a") as shipped:
             shipped.write("# A default that changed.\n")
-        root.run("dpkg-deb", "-b", "/packages/tree", NEXT)
+        root.run("dpkg-deb", "-Znone", "-b", "/packages/tree", NEXT)
         with Machine(root.folder, scratch / "log") as booted:
             yield booted
 
