@@ -13,6 +13,8 @@ from tests.access.support import INFO_HASH, PEER_ID, announce, scrape
 from tests.conftest import Daemons, StoreServers
 from tests.support.servers import StoreServer
 from tests.support.waiting import eventually
+from udptracker.access.hooks.part import Hooks
+from udptracker.access.hooks.watching import Watching
 
 NAME = "announce stream"
 KEY = "udptracker_announces"
@@ -74,6 +76,14 @@ async def test_the_stream_is_capped(hooked: Hooked, valkey: StoreServer) -> None
     assert 100 <= len(entries(valkey)) <= 300
 
 
+def is_idle(hooked: Hooked) -> bool:
+    """Whether the hook waits for no word of Redis."""
+    assert hooked.access is not None
+    (part,) = hooked.access._parts
+    assert isinstance(part, Hooks)
+    return all(isinstance(kept.hook, Watching) and not kept.hook._shown for kept in part._kept)
+
+
 def added(client: redis.Redis) -> int:
     """How many entries a stream has ever been given."""
     return int(client.xinfo_stream(KEY)["entries-added"])
@@ -85,7 +95,7 @@ async def test_what_comes_while_redis_is_away_is_written_when_it_is_back(
     server = store_servers()
     await hooked.use(posthooks=[stream(server, {"max_pending": 5})])
     hooked.gate.ask(announce(1, port=1))
-    await until(lambda: entries(server), "the first")
+    await until(lambda: entries(server) and is_idle(hooked), "the first to be there, and known to be")
     server.kill()
     for number in range(2, 12):
         hooked.gate.ask(announce(number, port=number))

@@ -13,7 +13,7 @@ from udptracker.access.access import Access
 from udptracker.config import Settings
 from udptracker.core import wire
 from udptracker.core.counters import ANNOUNCED, CONNECTED, SCRAPED
-from udptracker.core.reasons import INTERNAL_ERROR, QUEUE_FULL, STALE
+from udptracker.core.reasons import INTERNAL_ERROR, QUEUE_FULL, STALE, UNFORESEEN
 from udptracker.core.swarm import ScrapeOperation
 from udptracker.core.tracker import Admit, Question
 
@@ -187,6 +187,19 @@ class TestWatchers:
         assert seen == [4]
         await gate.guard.drain()
         assert seen == [4, 2]
+
+    async def test_one_that_fails_after_slow_rules_costs_nobody_else(self) -> None:
+        def failing(questions: Sequence[Question]) -> None:
+            raise LookupError("a bug in a watcher")
+
+        slow = Slow(1)
+        slow.let.set()
+        gate = Gate([], [slow], [failing])
+        gate.ask(announce(1), announce(2))
+        await gate.guard.drain()
+        assert [gate.refusal(each) for each in gate.answers] == ["not you either"]
+        assert gate.counters.dropped[UNFORESEEN] == 1
+        assert list(map(str, gate.faults)) == ["a bug in a watcher"]
 
 
 class PartOfDoors:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import jwt
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,6 +241,18 @@ class TestKeys:
         )
         assert set(keys) == {"signs"}
         assert "RS256" in keys["signs"].algorithms
+
+    def test_one_that_a_library_cannot_take_costs_no_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever it raises: a key set that is read again later must not be given up for it."""
+        take = jwt.PyJWK
+
+        def picky(key: dict[str, Any], algorithm: str) -> jwt.PyJWK:
+            if key["kty"] == "EC":
+                raise UnsupportedAlgorithm("no such curve here")
+            return take(key, algorithm)
+
+        monkeypatch.setattr(jwt, "PyJWK", picky)
+        assert set(read_keys(key_set(jwk(P256, "ec"), jwk(RSA, "rsa")))) == {"rsa"}
 
     def test_a_private_key_in_a_set_is_used_as_a_public_one(self) -> None:
         private = jwt.get_algorithm_by_name("RS256").to_jwk(RSA, as_dict=True)

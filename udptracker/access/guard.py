@@ -13,7 +13,7 @@ from typing import final
 from udptracker.access.base import Rule, SlowRule, Watcher
 from udptracker.core.counters import Counters
 from udptracker.core.executor import Asker, Executor
-from udptracker.core.reasons import INTERNAL_ERROR, QUEUE_FULL
+from udptracker.core.reasons import INTERNAL_ERROR, QUEUE_FULL, UNFORESEEN
 from udptracker.core.swarm import AnnounceOperation
 from udptracker.core.tracker import Question, Tracker, Turn
 
@@ -94,7 +94,11 @@ class Guard:
                 except Exception as error:
                     self._refuse_all(turn, error)
             self._tracker.turn_away(turn)
-            self._let_through(turn, asker)
+            try:
+                self._let_through(turn, asker)
+            except Exception as fault:  # as where an endpoint lets it through: the others of the turn are answered
+                self._counters.dropped[UNFORESEEN] += len(turn.questions)
+                turn.faults.append(fault)
         finally:
             self._pending -= count
         asker.answer(turn)

@@ -250,3 +250,26 @@ def test_what_cannot_be_is_refused_by_its_path(access: Any, path: str, found: st
     told = fault({"access": access})
     assert (told.path, found in told.found, expected in told.expected) == (f"udptracker.{path}", True, True)
     assert "s3cr3t" not in str(told)
+
+
+async def test_lists_that_nobody_has_ask_about_nothing(tmp_path: Path) -> None:
+    """So that the way of a request costs what it does without them, and takes them in with a reload."""
+    async with listed() as gate:
+        assert (gate.tracker.admit, gate.lists.rules) == (None, [])
+        for which in ("torrents", "clients"):
+            await gate.access.use(settings_of(**{which: {"unlisted": "deny"}}))
+            gate.answers.clear()
+            gate.ask(announce(1))
+            assert gate.refusal(1) is not None, which
+        await gate.access.use(settings_of(passkeys={"required": True}))
+        gate.answers.clear()
+        gate.ask(announce(1))
+        assert gate.refusal(1) is not None
+        file = tmp_path / "networks"
+        file.touch()
+        await gate.access.use(settings_of(networks={"deny_from": str(file)}))
+        file.write_text("192.0.2.0/24\n")
+        await until(lambda: gate.counters.access_entries["networks deny"])
+        gate.answers.clear()
+        gate.ask(announce(1))
+        assert gate.answers == {}

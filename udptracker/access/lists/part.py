@@ -64,11 +64,19 @@ class Lists:
 
     @property
     def doors(self) -> Sequence[Admit]:
-        return (self._networks.admit,)
+        return (self._networks.admit,) if self._may_have(NETWORKS) else ()
 
     @property
     def rules(self) -> Sequence[Rule]:
-        return (self._torrents, self._clients, self._passkeys)
+        settings = self._settings
+        found: list[Rule] = []
+        if self._may_have(TORRENTS) or settings.torrents.unlisted == "deny":
+            found.append(self._torrents)
+        if self._may_have(CLIENTS) or settings.clients.unlisted == "deny":
+            found.append(self._clients)
+        if self._may_have(PASSKEYS) or settings.passkeys.required:
+            found.append(self._passkeys)
+        return found
 
     def unwanted(self, info_hash: bytes) -> bool:
         """Whether the peers of a torrent are not to be kept."""
@@ -117,6 +125,10 @@ class Lists:
 
     def _sources(self) -> list[Source]:
         return [*self._inline, *self._files, *(self._shared.sources if self._shared is not None else ())]
+
+    def _may_have(self, which: str) -> bool:
+        """Whether there is a source of a list, whatever it holds by now: without one, nobody need be asked."""
+        return any(source.which == which for source in self._sources())
 
     def _put_in_force(self) -> None:
         """Have the rules ask the tables as they are now."""
