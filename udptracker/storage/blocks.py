@@ -206,7 +206,7 @@ class Restoring:
             peers -= stop - start
             swarms -= 1
             order = data[base + start * width : base + stop * width]
-            if info_hash in family.shards[info_hash[0]] or (self._left and info_hash in self._left) or not order:
+            if family.find(info_hash) is not None or (self._left and info_hash in self._left) or not order:
                 self._add_downloads(family, info_hash, downloads, self._oldest)
                 self._merge(family, info_hash, Role.SEEDER, order[: seeding * width], words[start:middle])
                 self._merge(family, info_hash, Role.LEECHER, order[seeding * width :], words[middle:stop])
@@ -261,7 +261,7 @@ class Restoring:
             words = array("I", [words[nth] for nth in fresh])
         if not endpoints:
             return
-        swarm = family.shards[info_hash[0]].get(info_hash)
+        swarm = family.find(info_hash)
         if swarm is None:
             swarm = family.found(info_hash)
         seeders, leechers = swarm.seeders, swarm.leechers
@@ -283,7 +283,7 @@ class Restoring:
         """Peers of a role among others, each at a random place, but who was heard of meanwhile."""
         width = family.width
         gone = self._left.get(info_hash)
-        swarm = family.shards[info_hash[0]].get(info_hash)
+        swarm = family.find(info_hash)
         for nth in range(len(words)):
             word = words[nth]
             if word <= self._stale:
@@ -324,7 +324,7 @@ class Restoring:
 
     def _add_downloads(self, family: Family, info_hash: bytes, downloads: int, second: int) -> None:
         """To those of a swarm, which may have no peers at the moment and was left at `second` then."""
-        swarm = family.shards[info_hash[0]].get(info_hash)
+        swarm = family.find(info_hash)
         if swarm is not None:
             swarm.downloads += downloads
         elif downloads:

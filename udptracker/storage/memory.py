@@ -31,7 +31,7 @@ from udptracker.core.swarm import (
 from udptracker.core.wire import COMPACT_BYTES, Event
 from udptracker.storage.base import ImmediateStore, ReapReport, Shunned, nothing_shunned
 from udptracker.storage.blocks import Block, Restoring, blocks
-from udptracker.storage.swarms import COUNTED, DOWNLOADS_KEPT_SECONDS, Family, Peers, Swarm
+from udptracker.storage.swarms import COUNTED, DOWNLOADS_KEPT_SECONDS, LAST_SHARD, Family, Peers, Swarm
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class MemoryStore(ImmediateStore):
         shards = family.shards
         counts: list[int] = []
         for info_hash in operation.info_hashes:
-            swarm = shards[info_hash[0]].get(info_hash)
+            swarm = shards[hash(info_hash) & LAST_SHARD].get(info_hash)
             if swarm is None:
                 downloads = family.kept[info_hash][0] if info_hash in family.kept else 0
                 counts += (0, downloads, 0)
@@ -186,7 +186,7 @@ class MemoryStore(ImmediateStore):
         family = self._families[operation.family]
         info_hash = operation.info_hash
         endpoint = compact_endpoint(operation.peer)
-        swarm = family.shards[info_hash[0]].get(info_hash)
+        swarm = family.find(info_hash)
         if operation.event is Event.STOPPED:
             return self._stop(family, swarm, info_hash, endpoint)
         seeding = operation.role is Role.SEEDER

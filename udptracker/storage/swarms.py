@@ -10,8 +10,9 @@ endpoint twice. When it was last heard of is kept in 31-bit seconds since the ep
 word tells whether the peer's download was counted, so that one that completes again and again counts once until it has
 stopped.
 
-Swarms are spread over 256 dictionaries by the first byte of the info hash: none grows so large that its resizing
-or the copy of its keys would be felt. The downloads of a swarm that has lost its last peer are kept for
+Swarms are spread over 256 dictionaries, so that none grows so large that its resizing or the copy of its keys would be
+felt: by the hash of the info hash, whose key is the process's own, since who makes torrents may choose what their info
+hashes begin with. The downloads of a swarm that has lost its last peer are kept for
 `DOWNLOADS_KEPT_SECONDS`, and of at most `MOST_DOWNLOADS_KEPT` such swarms a family, those that were left first going
 first.
 """
@@ -19,6 +20,7 @@ first.
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, final
 
@@ -27,6 +29,7 @@ from udptracker.core.swarm import Role
 DOWNLOADS_KEPT_SECONDS: Final = 7 * 86_400
 MOST_DOWNLOADS_KEPT: Final = 100_000
 COUNTED: Final = 1
+LAST_SHARD: Final = 255
 
 SHORT: Final = 16
 _LONG: Final = 32
@@ -203,8 +206,9 @@ class Family:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.shards: list[dict[bytes, Swarm]] = [{} for _ in range(256)]
-        self.kept: dict[bytes, tuple[int, int]] = {}
+        self.shards: list[dict[bytes, Swarm]] = [{} for _ in range(LAST_SHARD + 1)]
+        # Ordered, since to find the first of a dictionary whose first ones went costs a walk over where those were.
+        self.kept: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.swarms = 0
         self.seeders = 0
         self.leechers = 0
@@ -216,11 +220,15 @@ class Family:
         else:
             self.leechers += change
 
+    def find(self, info_hash: bytes) -> Swarm | None:
+        """A swarm that has peers."""
+        return self.shards[hash(info_hash) & LAST_SHARD].get(info_hash)
+
     def found(self, info_hash: bytes) -> Swarm:
         """A new swarm, with the downloads that are known of it."""
         downloads, _ = self.kept.pop(info_hash, (0, 0)) if self.kept else (0, 0)
         swarm = Swarm(downloads)
-        self.shards[info_hash[0]][info_hash] = swarm
+        self.shards[hash(info_hash) & LAST_SHARD][info_hash] = swarm
         self.swarms += 1
         return swarm
 
@@ -230,7 +238,7 @@ class Family:
             swarm.seeders = None
         if swarm.leechers is not None and not swarm.leechers.heard:
             swarm.leechers = None
-        shard = self.shards[info_hash[0]]
+        shard = self.shards[hash(info_hash) & LAST_SHARD]
         if swarm.seeders is not None or swarm.leechers is not None or shard.get(info_hash) is not swarm:
             return False
         del shard[info_hash]
@@ -242,7 +250,7 @@ class Family:
         """Keep the downloads, if there are any, of a swarm that was left at `second`."""
         if downloads:
             if len(self.kept) >= MOST_DOWNLOADS_KEPT:
-                del self.kept[next(iter(self.kept))]
+                self.kept.popitem(last=False)
             self.kept[info_hash] = (downloads, second)
 
     def shrink(self, number: int, removed: int) -> None:
