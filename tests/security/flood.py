@@ -44,6 +44,12 @@ udptracker:
 """
 
 
+_ALONE: Final = """
+  access: {limits: {mode: off}}
+  udp: {connection_id_lifetime: 10s}
+"""
+
+
 class Flooded(NamedTuple):
     """How many announces were sent, and how many of them answered."""
 
@@ -186,9 +192,11 @@ def main() -> None:
     parser.add_argument("--announces", type=int, default=5_000_000)
     parser.add_argument("--max-peers", type=int, default=1_000_000)
     parser.add_argument("--max-swarms", type=int, default=200_000)
+    parser.add_argument("--store-alone", action="store_true", help="remember no sources, and no connection id for long")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         text = CONFIG.format(max_peers=given.max_peers, max_swarms=given.max_swarms)
+        text += _ALONE if given.store_alone else ""
         with Daemon(Path(scratch), None, config=text) as daemon:
             daemon.start()
             honest, peak, began = Honest(daemon), 0, time.monotonic()
@@ -205,6 +213,9 @@ def main() -> None:
             seconds = time.monotonic() - began
             print(f"{flooded} in {seconds:.0f} s, at most {peak / 1e6:.0f} MB, {figures(daemon)}", flush=True)
             let_expire(daemon, next(Path(scratch).glob("*.yaml")), honest)
+            if given.store_alone:
+                time.sleep(20)  # twice the lifetime of an id
+                honest.announce()
             print(f"expired: {resident(daemon) / 1e6:.0f} MB, {figures(daemon)}", flush=True)
             first, peak = peak, 0
             flood(daemon.port, given.max_peers, meanwhile=meanwhile)
