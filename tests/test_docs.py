@@ -126,7 +126,9 @@ def links(text: str) -> list[str]:
     return [one for found in inline for one in found if one] + re.findall(r"^\[[^]]+\]: (\S+)$", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", *(f"docs/{name}" for name in PAGES)])
+@pytest.mark.parametrize(
+    "document", [*sorted(path.name for path in REPOSITORY.glob("*.md")), *(f"docs/{name}" for name in PAGES)]
+)
 def test_links_lead_somewhere(document: str) -> None:
     """Relative ones, and those to this repository, to a file and a heading that are there; others to a host."""
     path = REPOSITORY / document
@@ -146,6 +148,12 @@ def test_references_are_used_and_defined(document: str) -> None:
     text = (REPOSITORY / document).read_text()
     defined = set(re.findall(r"^\[([^]]+)\]: ", text, re.MULTILINE))
     assert set(re.findall(r"\]\[([^]]+)\]", text)) <= defined <= set(re.findall(r"\[([^]]+)\](?!:)", text))
+
+
+def test_links_lead_to_where_the_project_is() -> None:
+    setup = ConfigParser(interpolation=None)
+    setup.read(REPOSITORY / "setup.cfg")
+    assert re.match(OUR_FILES, f"{setup['metadata']['url']}/blob/main/README.md")
 
 
 def test_links_of_the_readme_hold_wherever_it_is_shown() -> None:
