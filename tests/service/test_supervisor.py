@@ -18,8 +18,12 @@ from tests.support.daemon import HOSTS, Daemon
 from tests.support.servers import StoreServer
 from tests.support.udp import NoAnswer, TrackerClient
 from tests.support.waiting import eventually
+from udptracker.config import Settings
+from udptracker.core.counters import Counters
 from udptracker.core.wire import SwarmStats
 from udptracker.cores import usable_cores
+from udptracker.observe.sums import merged
+from udptracker.service.supervisor import Worker
 
 INFO_HASH = bytes(range(20))
 WORKERS = 2
@@ -228,3 +232,15 @@ class TestStart:
         cores = usable_cores()
         started = daemons(valkey.url)
         assert len(workers_of(started)) == (cores if cores > 1 else 0)
+
+
+async def test_the_dead_do_not_tell_when_lists_were_read() -> None:
+    """However many of a worker there were: the one that lives does."""
+    worker, living = Worker(0, Settings(), [b"a key"], [], None), Counters()
+    living.access_refreshed, living.bytes_in = 1_700_000_000.5, 7
+    for _ in range(3):
+        worker._last = living.snapshot()
+        worker.bury()
+    assert worker._of_the_dead is not None
+    together = merged([living.snapshot(), worker._of_the_dead])
+    assert (together["access_refreshed"], together["bytes_in"]) == (1_700_000_000.5, 28)

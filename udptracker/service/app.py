@@ -161,7 +161,9 @@ async def _serve(
     try:
         await lifecycle.live(service, told, serving, stopping)
     finally:
-        await lifecycle.within(lifecycle.PUBLISH_SECONDS, saver.finish(), "the snapshot was not put in place")
+        left = lifecycle.SAVE_SECONDS + lifecycle.PUBLISH_SECONDS - saver.stopped_for()
+        most = max(left, lifecycle.PUBLISH_SECONDS)
+        await lifecycle.within(most, saver.finish(), "the snapshot was not put in place")
         await chores.stop(lifecycle.CLOSE_SECONDS)
         if site is not None:
             site.stop()

@@ -37,7 +37,7 @@ WORKERS_SECONDS: Final = 4.0
 SAVE_SECONDS: Final = 3.0
 """And how long after its stop began what it keeps over a restart must be written: all that is left, but for closing."""
 PUBLISH_SECONDS: Final = 1.0
-"""And then for that to be put where it belongs."""
+"""And then, at least, for that to be put where it belongs: a disk may take its time, and most stops leave some."""
 _LAST_RESORT_SECONDS: Final = 15.0
 """What even an overloaded machine needs no longer than."""
 

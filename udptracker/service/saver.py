@@ -103,6 +103,10 @@ class Saver:
         if self._file is not None:
             write_at_stop(str(self._file.path))
 
+    def stopped_for(self) -> float:
+        """Seconds since `stopping`, 0 before."""
+        return 0.0 if self._stops_since is None else time.monotonic() - self._stops_since
+
     async def finish(self) -> None:
         """Put the last snapshot in place, after everybody has stopped."""
         if self._file is not None and self._stops_since is not None:

@@ -118,7 +118,7 @@ class Worker:
         if self._last is not None:
             kept = without_the_living(self._last)
             dead = self._of_the_dead
-            self._of_the_dead = kept if dead is None else {**kept, **merged([kept, dead])}
+            self._of_the_dead = kept if dead is None else {**kept, **without_the_living(merged([kept, dead]))}
             self._last = None
 
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
