@@ -62,7 +62,7 @@ class Debian:
 
     def settle(self) -> None:
         """Let it reach names and the package index as they are reached from here, and bear with a slow mirror."""
-        self.path("/etc/apt/apt.conf.d/90udptracker").write_text(_APT)
+        self.path("/etc/apt/apt.conf.d/90retries").write_text(_APT)
         for name in ("/etc/resolv.conf", "/etc/pip.conf"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(name, self.folder / name.lstrip("/"))
