@@ -190,3 +190,18 @@ def test_entries_that_were_there_are_read_though_the_table_grows() -> None:
     for number in range(900, 3_000):
         table.put(some(TORRENTS, number), True, 0, "")
     assert there <= found | {one.entry for part in reading for one in part}
+
+
+@pytest.mark.parametrize("which", LISTS)
+def test_what_is_put_anew_while_the_ended_are_let_go_of_stays(which: str) -> None:
+    table = make_table(which)
+    entries = [some(which, number) for number in range(3_000)]
+    for entry in entries:
+        table.put(entry, True, NOW, "")
+    sweeping = table.sweep(NOW)
+    next(sweeping)
+    for entry in entries:
+        table.put(entry, True, NOW + 1, "")
+    for _ in sweeping:
+        pass
+    assert {found.entry for found in everything(table)} == set(entries)

@@ -266,7 +266,7 @@ class _Known(Table):
     def sweep(self, now: int) -> Iterator[None]:
         for part in self.entries():
             for found in part:
-                if 0 < found.expires <= now:
+                if 0 < found.expires <= now and self.find(found.entry, now) is None:  # it may be there anew by now
                     self.remove(found.entry)
             yield
 
