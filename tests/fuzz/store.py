@@ -221,8 +221,11 @@ class RepliesTarget:
 
     def seeds(self) -> Sequence[bytes]:
         odd = [odd_at(at, value) for at in (0, 1, 2, 3, 5, 8) for value in VALUES]
+        refusals = [odd_at(at, error) for at in range(100) for error in (b"-ERR no\r\n", b"-READONLY no\r\n")]
         return [
-            bytes((question,)) + each for question in range(len(self._questions)) for each in (b"", *odd[question::9])
+            bytes((question,)) + each
+            for question in range(len(self._questions))
+            for each in (b"", *odd[question::9], *refusals)
         ]
 
     def feed(self, data: bytes) -> None:
@@ -395,7 +398,8 @@ class _HostileCluster(Cluster):
 
 def odd_at(at: int, value: bytes) -> bytes:
     """A value of the protocol after so many plausible answers, framed as `_Hostile` takes it."""
-    return bytes((at,)) + len(value).to_bytes(2, "little") + value
+    none = bytes((31, 0, 0))  # after 31 plausible answers one more
+    return none * (at // 32) + bytes((at % 32,)) + len(value).to_bytes(2, "little") + value
 
 
 VALUES: Final = (

@@ -143,7 +143,8 @@ class Walk:
         leftovers = self._leftovers[family]
         await leftovers.sweep()
         await leftovers.forget()
-        await self._call(names_key(family), "SET", names_key(family), str(await size_of_index(self._topology, family)))
+        size = await self._call(group(family), "HLEN", group(family))
+        await self._call(names_key(family), "SET", names_key(family), str(size))
 
     async def _prepare_index(self, family: int) -> bool:
         """See that the family's hash has all names; false if there is something else in its place."""
