@@ -1,7 +1,7 @@
 """A Debian in a directory, made by debootstrap, in which programs run as in a machine that was just installed.
 
-It takes root, debootstrap and a mirror of Debian. What was made is kept as archives, in the folder that UDPTRACKER_DEBIAN
-names or where temporary files are, so that the next is made of them.
+It takes root, debootstrap and a mirror of Debian. What was made is kept as archives, in the folder that
+UDPTRACKER_DEBIAN names or where temporary files are, so that the next is made of them.
 """
 
 from __future__ import annotations
