@@ -29,7 +29,6 @@ _SWARM: Final = Struct("=20sIII")
 _KEPT: Final = Struct("=20sII")
 _KEPT_KIND: Final = 0x100
 """In a kind beside the family: downloads without peers."""
-_WORD: Final = 4
 _MOST_DOWNLOADS: Final = 2**32 - 1
 
 _SLICE: Final = 20_000
