@@ -129,7 +129,7 @@ class Reloader(OneAfterAnother):
         settings, taken, left = change(self.settings, loaded.settings)
         logs.use(settings.log_level, settings.log_format)
         if not await self._use(settings):
-            log.warning("not every worker has taken the new configuration yet: one that is restarted will")
+            log.warning("not every worker has taken the new configuration yet: one that is restarted will, or says why")
         self.settings = settings
         self.counts[TAKEN] += 1
         said = f"configuration reloaded: {', '.join(taken) if taken else 'nothing else than before'}"

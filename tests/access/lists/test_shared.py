@@ -241,6 +241,32 @@ class TestWhileRedisIsAway:
             assert gate.lists.unwanted(torrent(1))
             assert gate.counters.access_failures["store"] == 1, "an outage is one failure, however often it is looked"
 
+    async def test_a_server_that_took_over_without_a_change_may_be_at_the_same_number_by_another(
+        self, store_servers: StoreServers
+    ) -> None:
+        server = store_servers()
+        async with node_at(server.url) as gate:
+            async with ledger_at(server.url) as ledger:
+                await change(ledger, DENY, TORRENTS, [torrent(1)])
+                await change(ledger, DENY, TORRENTS, [torrent(2)])
+                await until(lambda: gate.lists.unwanted(torrent(2)))
+                version = await ledger.version()
+            assert version is not None
+            server.kill()
+            await until(lambda: gate.counters.access_failures["store"])
+            server.start()
+            with server.client() as client:  # at once, as what a replica has is there when it takes over
+                item = pack_change(Change(TORRENTS, DENY, torrent(3)))
+                with client.pipeline() as together:
+                    for number in (1, 2):
+                        together.xadd(CHANGES.decode(), {"changes": item}, id=f"{number}-0")
+                    for entry in (torrent(1), torrent(3)):
+                        together.hset(key_of(TORRENTS).decode(), entry, b"-0 {}")
+                    together.set(VERSION.decode(), f"{version.epoch} 2")
+                    together.execute()
+            await until(lambda: gate.lists.unwanted(torrent(3)))
+            assert [gate.lists.unwanted(torrent(number)) for number in (1, 2)] == [True, False]
+
     async def test_a_node_that_starts_has_them_of_its_file(
         self, store_servers: StoreServers, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -102,6 +102,10 @@ class SharedLists:
         self._writes = writes and cache is not None
         self._changed = changed
         self._version: Version | None = None
+        self._last = b""
+        """The change that led to that version; empty if it is not known."""
+        self._is_sure = False
+        """Whether Redis has answered ever since that was compared."""
         self._kept: Version | None = None
         self._kept_at = -_KEEP_SECONDS
         self._keeping = asyncio.Lock()
@@ -130,15 +134,19 @@ class SharedLists:
         try:
             version = await self._ledger.version()
             if version is not None:
-                await self._follow(version)
+                if self._is_sure or await self._is_of_our_line():
+                    await self._follow(version)
+                else:
+                    await self._read_all(version)
             elif self._version is not None:
                 raise StoreError("it has lost them")
         except StoreError as error:
             self._counters.access_failures[FROM_STORE] += not self._is_away
-            self._is_away = True
+            self._is_away, self._is_sure = True, False
             if self._seldom.allows(str(error), time.monotonic()):
                 log.warning("the shared lists cannot be read, what was known of them holds: %s", error)
             return False
+        self._is_sure = True
         if self._is_away:
             self._is_away = False
             log.info("the shared lists are up to date again")
@@ -173,6 +181,21 @@ class SharedLists:
             else:
                 return
 
+    async def _is_of_our_line(self) -> bool:
+        """Whether the lists that are known led to those that are there. A server that takes over may lack the latest
+        changes, and be at the same number by others before anybody looks."""
+        if self._version is None:
+            return True
+        return bool(self._last) and await self._change_at(self._version.number) == self._last
+
+    async def _change_at(self, number: int) -> bytes:
+        """The content of a change; empty if it is not there."""
+        try:
+            ((_, data),) = await self._ledger.changes(number - 1, 1)
+        except Gap:
+            return b""
+        return data
+
     async def _follow(self, version: Version) -> None:
         """Get from the version that is known to that one, or a later one."""
         while self._version != version:
@@ -187,7 +210,7 @@ class SharedLists:
                 return
             for number, data in changes:
                 await self._apply(data, {source.which: source.table for source in self.sources})
-                self._version = Version(known.epoch, number)
+                self._version, self._last = Version(known.epoch, number), data
             self._changed()
             if changes[-1][0] >= version.number:
                 return
@@ -203,7 +226,8 @@ class SharedLists:
                             table.put(known.entry, known.denied, known.expires, known.user())
                         await asyncio.sleep(0)
             with contextlib.suppress(Gap):  # too much has changed meanwhile
-                await self._put_in_place(await self._catch_up(version, tables), tables)
+                reached = await self._catch_up(version, tables)
+                await self._put_in_place(reached, await self._change_at(reached.number), tables)
                 return
             version = await self._ledger.version() or version
         raise StoreError("they change faster than they can be read")
@@ -224,11 +248,11 @@ class SharedLists:
                 await self._apply(data, tables)
                 version = Version(version.epoch, number)
 
-    async def _put_in_place(self, version: Version, tables: dict[str, Table]) -> None:
+    async def _put_in_place(self, version: Version, last: bytes, tables: dict[str, Table]) -> None:
         before = [source.table for source in self.sources]
         for source in self.sources:
             source.table = tables[source.which]
-        self._version = version
+        self._version, self._last = version, last
         self._changed()
         async with self._keeping:  # what is being written is written as it was
             for table in before:
@@ -263,5 +287,5 @@ class SharedLists:
             return
         self._kept = version
         self._counters.access_refreshed = kept_at
-        await self._put_in_place(version, tables)
+        await self._put_in_place(version, b"", tables)
         log.warning("Redis does not answer: the shared lists are those that were kept in %s", self._cache)
