@@ -225,12 +225,13 @@ async def _list(args: argparse.Namespace, settings: Settings, ledger: Ledger) ->
     rows: list[Known] = []
     count = 0
     seen: set[bytes] = set()
+    now = time.time()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"reading {args.which}", total=await ledger.size(args.which))
         async for part in ledger.entries(args.which):
             progress.advance(task, len(part))
             for known in part:
-                if known.entry in seen:
+                if known.entry in seen or 0 < known.expires <= now:
                     continue
                 seen.add(known.entry)
                 count += 1

@@ -24,6 +24,7 @@ from udptracker.access.lists import ledger as ledgers
 from udptracker.access.lists.cache import BadCache, read_cache
 from udptracker.access.lists.changes import ALLOW, DENY, REMOVE, Change, pack_change, unpack_changes
 from udptracker.access.lists.ledger import CHANGES, VERSION, Command, Known, Ledger, key_of
+from udptracker.access.lists.tables import GRACE
 from udptracker.core.listed import CLIENTS, LISTS, NETWORKS, PASSKEYS, TORRENTS, hash_passkey, parse_network
 from udptracker.core.swarm import StoreError
 
@@ -106,11 +107,19 @@ class TestLedger:
 
     async def test_what_has_ended_leaves(self, valkey: StoreServer) -> None:
         async with ledger_at(valkey.url) as ledger:
-            await change(ledger, DENY, TORRENTS, [torrent(1)], int(time.time()) - 1)
+            await change(ledger, DENY, TORRENTS, [torrent(1)], int(time.time()) - 2 * GRACE)
             await change(ledger, DENY, TORRENTS, [torrent(2)])
             assert await ledger.find(TORRENTS, [torrent(1)]) == [None]
             assert await ledger.size(TORRENTS) == 2
             assert [known.entry async for part in ledger.entries(TORRENTS) for known in part] == [torrent(2)]
+            assert await ledger.size(TORRENTS) == 1
+
+    async def test_what_has_just_ended_stays_for_a_clock_that_jumped(self, valkey: StoreServer) -> None:
+        async with ledger_at(valkey.url) as ledger:
+            await change(ledger, DENY, TORRENTS, [torrent(1)], int(time.time()) - 600)
+            assert await ledger.find(TORRENTS, [torrent(1)]) == [None]
+            async with node_at(valkey.url) as gate:
+                assert not gate.lists.unwanted(torrent(1))
             assert await ledger.size(TORRENTS) == 1
 
     async def test_what_cannot_be_read_is_passed_over(self, valkey: StoreServer) -> None:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from udptracker.access.lists.changes import DENY, REMOVE, Change, pack_change
+from udptracker.access.lists.tables import GRACE
 from udptracker.core.listed import LISTS, PASSKEYS, is_entry, is_user, show
 from udptracker.core.swarm import StoreError, StoreUnavailable
 from udptracker.redis.comprehending import comprehending
@@ -167,7 +168,7 @@ class Ledger:
         return result
 
     async def entries(self, which: str) -> AsyncIterator[list[Known]]:
-        """A whole list, a slice at a time, each entry at least once. Those that have ended are taken out."""
+        """A whole list, a slice at a time, each entry at least once. Those that ended long ago are taken out."""
         key, cursor = key_of(which), b"0"
         while True:
             cursor, flat = await self._slice(key, cursor)
@@ -175,8 +176,8 @@ class Ledger:
                 part = flat[at : at + 2 * AT_ONCE]
                 pairs = list(zip(part[::2], part[1::2], strict=True))
                 known = [found for entry, value in pairs if (found := _read(which, entry, value)) is not None]
-                now = time.time()
-                ended = {found.entry for found in known if 0 < found.expires <= now}
+                long_ago = time.time() - GRACE
+                ended = {found.entry for found in known if 0 < found.expires <= long_ago}
                 if ended:
                     gone = [each for pair in pairs if pair[0] in ended for each in pair]
                     with suppress(StoreUnavailable):  # whoever may only read does without

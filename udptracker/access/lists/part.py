@@ -13,7 +13,7 @@ from udptracker.access.base import AccessError, Rule, SlowRule, Watcher
 from udptracker.access.lists.files import ListFile
 from udptracker.access.lists.rules import ClientRule, NetworkDoor, PasskeyRule, TorrentRule
 from udptracker.access.lists.shared import LOOK_SECONDS, SharedLists, where_shared
-from udptracker.access.lists.tables import Clients, Networks, Passkeys, Table, Torrents, make_table
+from udptracker.access.lists.tables import GRACE, Clients, Networks, Passkeys, Table, Torrents, make_table
 from udptracker.core.counters import ALLOWED, DENIED, FROM_FILE, Counters
 from udptracker.core.listed import CLIENTS, LISTS, NETWORKS, PARSE, PASSKEYS, TORRENTS, split_passkey
 from udptracker.core.tracker import Admit
@@ -195,7 +195,7 @@ class Lists:
         if now - self._swept >= _SWEEP_SECONDS:
             self._swept = now
             for source in self._sources():
-                for _ in source.table.sweep(int(now)):
+                for _ in source.table.sweep(int(now) - GRACE):
                     await asyncio.sleep(0)
         self._put_in_force()
 

@@ -28,6 +28,8 @@ _MANY: Final = 65_536
 _MARKS: Final = 1 << 24
 """Bits by which an info hash is told that is not there."""
 _NEVER: Final = bytes(4)
+GRACE: Final = 86_400
+"""Seconds that an entry is kept beyond its end, out of force: a clock that jumps ahead, and back, costs none."""
 
 
 class Table:
