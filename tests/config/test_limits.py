@@ -53,11 +53,11 @@ def test_a_network_with_bits_behind_its_prefix_is_refused_by_its_place() -> None
 
 
 def test_one_source_may_not_fill_what_is_remembered() -> None:
-    given = {"max_peers_in_all": 1000, "max_tracked_peers": 15_999}
+    given = {"max_peers_in_all": 1000, "max_tracked_peers": 31_999}
     assert str(fault({"access": {"limits": given}})) == (
-        f"{PATH}.max_tracked_peers: found 15999, expected at least 16000, 16 times max_peers_in_all"
+        f"{PATH}.max_tracked_peers: found 31999, expected at least 32000, 32 times max_peers_in_all"
     )
-    settings(access={"limits": given | {"max_tracked_peers": 16_000}})
+    settings(access={"limits": given | {"max_tracked_peers": 32_000}})
 
 
 def test_the_same_by_a_variable() -> None:

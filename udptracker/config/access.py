@@ -16,7 +16,7 @@ SHARED_BY_STORAGE: Final = "storage"
 _SHARED_HELP: Final = "storage, for the Redis that peers are kept in, off, or the URL of another Redis"
 _PREFIXES: Final = (64, 56, 48)
 _MOST_A_MINUTE: Final = 60_000_000
-_PEERS_OF_ONE: Final = 16
+_PEERS_OF_ONE: Final = 32
 """No source may have more peers than this part of all that are remembered."""
 
 

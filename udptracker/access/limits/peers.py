@@ -23,9 +23,12 @@ from udptracker.core.swarm import AnnounceOperation
 from udptracker.core.tracker import Question
 from udptracker.core.wire import Event
 
-SHARES: Final = 16
+SHARES: Final = 32
 """Of no source are more peers remembered than this part of all, so that none can have the others forgotten."""
-
+_PARTS: Final = 8
+_LET_GO_AT_ONCE: Final = 64
+"""Sources are spread over so many tables, so that none is so large that to resize it would be felt, and those that are
+forgotten are let go so many a turn of datagrams: half a million at once would hold everybody up for 20 ms."""
 _LOOK_SECONDS: Final = 1.0
 
 
@@ -96,6 +99,61 @@ class _Held:
 
 
 @final
+class _Table:
+    """Some of the sources, in two generations as in `table`, of which it counts the peers."""
+
+    def __init__(self) -> None:
+        self._young: dict[bytes, _Held] = {}
+        self._old: dict[bytes, _Held] = {}
+        self.young_peers: i64 = 0
+        self.old_peers: i64 = 0
+
+    def find(self, source: bytes) -> _Held | None:
+        """What a source has, which from now on was heard of."""
+        held = self._young.get(source)
+        if held is None:
+            held = self._old.pop(source, None)
+            if held is not None:
+                self._young[source] = held
+                self.old_peers -= held.count()
+                self.young_peers += held.count()
+        return held
+
+    def begin(self, source: bytes, held: _Held) -> None:
+        """A source that has one peer."""
+        self._young[source] = held
+        self.young_peers += 1
+
+    def stop(self, source: bytes, peer: int) -> None:
+        """A peer leaves, if it is there."""
+        held = self._young.get(source)
+        is_young = held is not None
+        if held is None:
+            held = self._old.get(source)
+            if held is None:
+                return
+        many = held.many
+        if many is None:
+            if held.peer != peer:
+                return
+        elif not many.remove(peer):
+            return
+        if is_young:
+            self.young_peers -= 1
+        else:
+            self.old_peers -= 1
+        if many is None or not many.peers:
+            del (self._young if is_young else self._old)[source]
+
+    def turn(self) -> dict[bytes, _Held]:
+        """Begin a new generation: the sources that were not heard of since the last one did, which are forgotten."""
+        forgotten = self._old
+        self._old, self.old_peers = self._young, self.young_peers
+        self._young, self.young_peers = {}, 0
+        return forgotten
+
+
+@final
 class PeersRule:
     """Refuses peers beyond the bounds; a `Rule`. It has none until its `use`.
 
@@ -114,10 +172,9 @@ class PeersRule:
         self._limited = limited
         self._offenders = offenders
         self._clock = clock
-        self._young: dict[bytes, _Held] = {}
-        self._old: dict[bytes, _Held] = {}
-        self._young_peers: i64 = 0
-        self._old_peers: i64 = 0
+        self._tables = [_Table() for _ in range(_PARTS)]
+        self._forgotten: list[dict[bytes, _Held]] = []
+        self._turned = 0
         self._turn_at = 0.0
         self.use(enforced=False, exempt=None, v6_bytes=8, in_swarm=0, in_all=0, lifetime=1.0, most=1)
 
@@ -148,40 +205,38 @@ class PeersRule:
         self._in_swarm = in_swarm
         self._in_all = in_all
         self._lifetime = lifetime
-        self._most: i64 = max(most // 2, 1)
+        self._most_young: i64 = max(most // (2 * _PARTS), 1)
         self._share = max(most // SHARES, 1)
 
     def peers(self) -> int:
         """How many are remembered."""
-        return self._young_peers + self._old_peers
+        return sum([table.young_peers + table.old_peers for table in self._tables])
 
     def judge(self, questions: Sequence[Question]) -> None:
         now = self._clock()
+        if now >= self._turn_at:
+            self._turn(now)
+        if self._forgotten:
+            self._let_go()
         for question in questions:
             operation = question.operation
             if isinstance(operation, AnnounceOperation) and not question.refusal:
                 source = question.source
                 key = source[: self._width] if len(source) == 16 else source
-                swarm = hash(operation.info_hash)
                 peer = hash(operation.info_hash + operation.peer)
+                table = self._tables[hash(key) % _PARTS]
                 if operation.event is Event.STOPPED:
-                    self._stop(key, peer)
+                    table.stop(key, peer)
                 else:
-                    self._announce(question, key, swarm, peer, now)
+                    self._announce(question, table, key, hash(operation.info_hash), peer, now)
 
-    def _announce(self, question: Question, key: bytes, swarm: int, peer: int, now: float) -> None:
-        if now >= self._turn_at or self._young_peers >= self._most:
-            self._turn(now)
-        held = self._young.get(key)
+    def _announce(self, question: Question, table: _Table, key: bytes, swarm: int, peer: int, now: float) -> None:
+        if table.young_peers >= self._most_young:
+            self._forgotten.append(table.turn())
+        held = table.find(key)
         if held is None:
-            held = self._old.pop(key, None)
-            if held is None:
-                self._young[key] = _Held(swarm, peer, now)
-                self._young_peers += 1
-                return
-            self._young[key] = held
-            self._old_peers -= held.count()
-            self._young_peers += held.count()
+            table.begin(key, _Held(swarm, peer, now))
+            return
         many = held.many
         if many is None:
             if held.peer == peer:
@@ -194,44 +249,24 @@ class PeersRule:
             found.heard = now
             return
         if self._in_all and len(many.peers) >= self._in_all:
-            self._expire(many, now)
+            self._expire(table, many, now)
             if len(many.peers) >= self._in_all:
                 self._over(question, key, TOO_MANY_PEERS, self._place_in_all)
                 return
         if self._in_swarm and many.in_swarm.get(swarm, 0) >= self._in_swarm:
-            self._expire(many, now)
+            self._expire(table, many, now)
             if many.in_swarm.get(swarm, 0) >= self._in_swarm:
                 self._over(question, key, TOO_MANY_PEERS_IN_SWARM, self._place_in_swarm)
                 return
         if len(many.peers) >= self._share:
-            self._expire(many, now)
+            self._expire(table, many, now)
             if len(many.peers) >= self._share:
                 return
         many.add(swarm, peer, now)
-        self._young_peers += 1
+        table.young_peers += 1
 
-    def _expire(self, many: _Many, now: float) -> None:
-        self._young_peers -= many.expire(now, self._lifetime)
-
-    def _stop(self, key: bytes, peer: int) -> None:
-        held = self._young.get(key)
-        is_young = held is not None
-        if held is None:
-            held = self._old.get(key)
-            if held is None:
-                return
-        many = held.many
-        if many is None:
-            if held.peer != peer:
-                return
-        elif not many.remove(peer):
-            return
-        if is_young:
-            self._young_peers -= 1
-        else:
-            self._old_peers -= 1
-        if many is None or not many.peers:
-            del (self._young if is_young else self._old)[key]
+    def _expire(self, table: _Table, many: _Many, now: float) -> None:
+        table.young_peers -= many.expire(now, self._lifetime)
 
     def _over(self, question: Question, key: bytes, words: str, place: int) -> None:
         if self._exempt is not None and self._exempt.have(question.source):
@@ -242,7 +277,20 @@ class PeersRule:
             question.refuse(words)
 
     def _turn(self, now: float) -> None:
-        """Let the sources go that were not heard of since the last turn."""
-        self._old, self._old_peers = self._young, self._young_peers
-        self._young, self._young_peers = {}, 0
-        self._turn_at = now + self._lifetime
+        """Turn the tables one after the other, each once in a `lifetime`; after a time in which nobody came, all."""
+        between = self._lifetime / _PARTS
+        for _ in range(2 * _PARTS):
+            self._forgotten.append(self._tables[self._turned].turn())
+            self._turned = (self._turned + 1) % _PARTS
+            self._turn_at += between
+            if now < self._turn_at:
+                return
+        self._turn_at = now + between
+
+    def _let_go(self) -> None:
+        """Of some of those that are forgotten."""
+        forgotten = self._forgotten[-1]
+        for _ in range(min(len(forgotten), _LET_GO_AT_ONCE)):
+            forgotten.popitem()
+        if not forgotten:
+            self._forgotten.pop()
