@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,8 +40,8 @@ class Container:
         self._first = subprocess.Popen([*apart, "sh", "-ec", "\n".join(steps)], stdout=subprocess.PIPE)
         assert self._first.stdout is not None
         assert self._first.stdout.readline() == b"ready\n"
-        (leader,) = Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text().split()
-        self._leader = leader
+        (leader,) = _children(self._first.pid)
+        self._leader = str(leader)
         return self
 
     def __exit__(
@@ -65,7 +67,8 @@ class Container:
     def stop(self) -> int:
         """End what was started as an engine does; its exit status."""
         process = self._started[-1]
-        process.terminate()
+        (inside,) = _children(process.pid)  # of `nsenter`, which waits for it
+        os.kill(inside, signal.SIGTERM)
         return process.wait(30.0)
 
     @property
@@ -74,9 +77,14 @@ class Container:
 
     def _inside(self, command: Sequence[str]) -> list[str]:
         environment = [f"{name}={value}" for name, value in self._image.environment.items()]
+        user, group = self._image.user.split(":")
         return [
             *["nsenter", "-t", self._leader, "--mount", "--net", "--ipc", "--pid"],
-            *["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"],
-            *["chroot", f"--userspec={self._image.user}", "--groups=", str(self._image.root.folder)],
+            *["chroot", str(self._image.root.folder), "setpriv", f"--reuid={user}", f"--regid={group}"],
+            *["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"],
             *["env", "-i", *environment, *command],
         ]
+
+
+def _children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
