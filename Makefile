@@ -4,7 +4,7 @@ VENV ?= .venv
 DIST ?= dist
 CHECKS = format style types imports manifest metadata image-lint workflow-lint docs
 
-.PHONY: tools check $(CHECKS) alerts test coverage dist compiled browser systemd packaging ci constraints
+.PHONY: tools check $(CHECKS) alerts test coverage dist compiled browser systemd packaging deb image ci constraints
 
 # By what CI uses, of which packaging/constraints.txt names each version.
 tools: $(VENV)/tools
@@ -73,10 +73,17 @@ browser: tools
 systemd: tools
 	.ci/as-root "the systemd units" 20m $(VENV)/bin/python -m pytest tests/systemd/boot.py
 
-# Installs in Debian 12 and 13, the .deb as a service, the image step by step: it takes root.
+# Installs in Debian 12 and 13 by pip, pipx and uvx: it takes root, as what follows does.
 packaging: tools dist
-	UDPTRACKER_DIST=$(abspath $(DIST)) .ci/as-root "packages and image" 30m $(VENV)/bin/python -m pytest \
-	    tests/packaging/install.py
+	UDPTRACKER_DIST=$(abspath $(DIST)) .ci/as-root "installs" 30m $(VENV)/bin/python -m pytest tests/packaging/install.py
+
+# The .deb, built, and as a service under a systemd that boots.
+deb: tools dist
+	UDPTRACKER_DIST=$(abspath $(DIST)) .ci/as-root "the .deb" 20m $(VENV)/bin/python -m pytest tests/systemd/deb.py
+
+# The image, step by step and as an engine would run it.
+image: tools
+	.ci/as-root "the image" 20m $(VENV)/bin/python -m pytest tests/packaging/image.py
 
 ci: check alerts test compiled browser systemd packaging
 

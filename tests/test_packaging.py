@@ -26,7 +26,7 @@ def test_contributors_are_told_of_targets_that_are_there() -> None:
     told = (REPOSITORY / "CONTRIBUTING.md").read_text()
     rows = set(re.findall(r"^\| `([a-z]+)` \|", told, re.MULTILINE))
     (ci,) = re.findall(r"^ci: (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-    assert rows == {*ci.split(), "coverage", "dist"}
+    assert set(ci.split()) <= rows <= targets
     assert set(checks.split()) <= targets
     assert all(f"`{check}`" in told for check in checks.split())
     hooks = re.findall(r"entry: make -s ([a-z-]+)", (REPOSITORY / ".pre-commit-config.yaml").read_text())
