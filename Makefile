@@ -85,7 +85,7 @@ deb: tools dist
 image: tools
 	.ci/as-root "the image" 20m $(VENV)/bin/python -m pytest tests/packaging/image.py
 
-ci: check alerts test compiled browser systemd packaging deb
+ci: check alerts test compiled browser systemd packaging deb image
 
 # The versions that CI, the .deb and the image use: the newest of what setup.cfg allows.
 constraints:
