@@ -18,6 +18,7 @@ class Hooked:
     def __init__(self) -> None:
         self.gate = Gate(max_pending=10_000)
         self.access: Access | None = None
+        self._given = settings()
 
     async def use(self, *prehooks: dict[str, Any], posthooks: Sequence[dict[str, Any]] = (), **body: Any) -> None:
         given = settings(prehooks=list(prehooks), posthooks=list(posthooks), **body)
@@ -25,7 +26,8 @@ class Hooked:
             self.access = Access([Hooks(given, self.gate.counters)], self.gate.guard, self.gate.tracker)
             await self.access.open()
         else:
-            await self.access.use(given)
+            await self.access.use(given, self._given)
+        self._given = given
 
     async def close(self) -> None:
         if self.access is not None:

@@ -147,7 +147,7 @@ def test_what_is_wrong_with_it_refuses_the_start(
 def test_a_reload_refuses_what_is_wrong_and_goes_on(daemons: Daemons, installed: Path, configured: str) -> None:
     daemon = daemons("memory", config=configured, environment=on_path(installed))
     broken = configured.replace("users.db", "none.db")
-    daemon.reconfigure(broken, "who may announce is decided as before: prehooks.0: tracker_quota:Quota does not")
+    daemon.reconfigure(broken, "the configuration is refused: what was read before still holds")
     with daemon.client() as client:
         options = wire.encode_url_data("/bobs-own-secret/announce")
         with pytest.raises(Refused, match="quota of bob"):

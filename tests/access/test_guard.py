@@ -240,7 +240,7 @@ class TestTheDoor:
         assert sorted(gate.answers) == [kind for kind in (CONNECTED, ANNOUNCED, SCRAPED) if kind != kept_out]
         assert gate.counters.dropped[STALE] == 1
         assert asked == [SOURCE] * 3
-        await access.use(Settings())
+        await access.use(Settings(), Settings())
         gate.answers.clear()
         gate.ask(announce(ANNOUNCED), scrape(SCRAPED, INFO_HASH))
         assert sorted(gate.answers) == [ANNOUNCED, SCRAPED]

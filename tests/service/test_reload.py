@@ -230,3 +230,26 @@ def test_sigusr2_says_how_it_does(daemons: Daemons) -> None:
     (line,) = [line for line in daemon.log.splitlines() if "status: " in line]
     assert "requests/s, 2 in all" in line
     assert line.endswith("the store answers; ready")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_only_shows_when_it_is_taken_refuses_all_of_it(daemons: Daemons, tmp_path: Path, workers: str) -> None:
+    """A bad line of a list: the settings beside it are not taken either, and a worker that is born later serves."""
+    path, denied = tmp_path / "udptracker.yaml", tmp_path / "denied"
+    write(path, "  announce_interval: 10m")
+    daemon = daemons("memory", arguments=["--config", str(path), "--workers", workers])
+    denied.write_text("no info hash\n")
+    write(path, f"  announce_interval: 11m\n  access: {{torrents: {{deny_from: {denied}}}}}")
+    reload(daemon, "the configuration is refused: what was read before still holds")
+    assert f"{denied}, line 1: found 'no info hash'" in daemon.log
+    assert 'udptracker_config_reloads_total{result="refused"} 1' in daemon.get("/metrics")[1]
+    pids = workers_of(daemon)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: daemon.log.count("died") == len(pids), "every death to be said")
+    daemon.wait_until_ready()
+    assert daemon.announce(INFO_HASH, 6881).interval == 600
+    denied.write_text(f"{INFO_HASH.hex()}\n")
+    reload(daemon, "configuration reloaded: announce_interval, access.torrents.deny_from")
+    with daemon.client() as client, pytest.raises(Refused, match="unapproved torrent"):
+        client.announce(INFO_HASH, 6881)

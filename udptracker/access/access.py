@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from udptracker.access.base import Part, Watcher
+from udptracker.access.base import AccessError, Part, Watcher
 from udptracker.access.guard import Guard
 from udptracker.access.hooks.part import Hooks
 from udptracker.access.limits.part import Limits
@@ -15,6 +16,9 @@ from udptracker.core.tracker import Admit, Tracker
 
 if TYPE_CHECKING:
     from udptracker.config import Settings
+
+
+log = logging.getLogger(__name__)
 
 
 class Parts(NamedTuple):
@@ -58,15 +62,24 @@ class Access:
             await part.open()
         self._put_in_force()
 
-    async def use(self, settings: Settings) -> None:
+    async def use(self, settings: Settings, before: Settings) -> None:
         """Decide by other settings from now on.
 
         Raises:
-            AccessError: a part cannot; it and those after it decide as before.
+            AccessError: a part cannot; all decide by those `before`.
         """
+        taken: list[Part] = []
         try:
             for part in self._parts:
                 await part.use(settings)
+                taken.append(part)
+        except AccessError:
+            for part in taken:
+                try:
+                    await part.use(before)
+                except AccessError as error:  # a list of before that cannot be read any more
+                    log.error("who may announce is decided by the new configuration in part: %s", error)
+            raise
         finally:
             self._put_in_force()
 

@@ -112,9 +112,10 @@ async def _serve(
         return loaded
 
     async def use(settings: Settings) -> bool:
+        taken = await service.use(settings, _keys(settings) or own)
         saver.use(settings)
         chores.hurry()
-        return await service.use(settings, _keys(settings) or own)
+        return taken
 
     async def status() -> str:
         return f"{line.of(await service.snapshots())}; {(await service.ready())[1]}"

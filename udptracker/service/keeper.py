@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from udptracker.aside import aside
 from udptracker.core.counters import Counters
 from udptracker.net.sockets import since_boot
-from udptracker.service.aside import aside
 from udptracker.service.snapshot_file import create, discard, open_to_read, part_of, set_aside
 from udptracker.storage.blocks import BLOCK
 from udptracker.storage.memory import MemoryStore

@@ -61,7 +61,11 @@ class Service(Protocol):
         """End within `STOP_SECONDS`, also when it has not started or only in part."""
 
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
-        """Go on with other settings and keys; whether every process of it does."""
+        """Go on with other settings and keys; whether every process of it does already.
+
+        Raises:
+            AccessError: one of them cannot, and all go on with those of before.
+        """
 
     async def save(self, path: str) -> list[str]:
         """Write what each process of it holds beside the path of a snapshot; what kept any of them from it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import random
 import socket
 import time
@@ -14,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from udptracker.access.access import Access, make_parts
-from udptracker.access.base import AccessError, Watcher
+from udptracker.access.base import Watcher
 from udptracker.access.guard import Guard
 from udptracker.core.busiest import BusiestSwarms, BusySwarm
 from udptracker.core.connection_id import ConnectionIds
@@ -40,8 +39,6 @@ from udptracker.storage.base import ImmediateStore
 
 if TYPE_CHECKING:
     from udptracker.config import Settings, StoreSettings
-
-log = logging.getLogger(__name__)
 
 _COLLECT: Final = (5_000, 1, 1_000_000_000)
 """Objects more than at the last collection from which the youngest are looked through, every second time those that
@@ -106,7 +103,7 @@ class Node:
         self._status_swarms = settings.status_swarms
         parts = make_parts(settings, self.counters, speaks=number == 0)
         self.store.shun(parts.lists.unwanted)
-        self._access = Access(parts, self._executor, self._tracker, self._watchers())
+        self._access = Access(parts, self._executor, self._tracker, self._watchers(settings))
         self._sockets = sockets
         self._read_pace = udp.read_pace
         self._transports: list[TurnTransport] = []
@@ -163,6 +160,8 @@ class Node:
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
         """Go on with these from now on; of another store, other addresses and so on see `reload.NEEDS_A_RESTART`."""
         before, keys_before = self._settings, self._keys
+        self._access.watchers = self._watchers(settings)
+        await self._access.use(settings, before)
         self._settings, self._keys = settings, tuple(keys)
         if (keys_before, _of_ids(before)) != (self._keys, _of_ids(settings)):
             self._tracker.connection_ids = _connection_ids(settings, self._all_keys())
@@ -176,17 +175,11 @@ class Node:
         self._use_in_store(self._config)
         self._chores.hurry()
         self._status_swarms = settings.status_swarms
-        self._access.watchers = self._watchers()
-        try:
-            await self._access.use(settings)
-        except AccessError as error:
-            log.error("who may announce is decided as before: %s", error)
-            return False
         return True
 
-    def _watchers(self) -> tuple[Watcher, ...]:
+    def _watchers(self, settings: Settings) -> tuple[Watcher, ...]:
         """Who sees every announce that was let through."""
-        return (self._busiest.see,) if self._status_swarms else ()
+        return (self._busiest.see,) if settings.status_swarms else ()
 
     @property
     def _config(self) -> StoreSettings:

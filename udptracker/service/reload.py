@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
+from udptracker.access.base import AccessError
 from udptracker.config import ConfigError, Loaded, Settings
 from udptracker.observe import logs
 from udptracker.service.notify import Notifier
@@ -119,16 +120,16 @@ class Reloader(OneAfterAnother):
         try:
             loaded = await asyncio.to_thread(self._read)
         except (ConfigError, OSError) as error:
-            self.counts[REFUSED] += 1
-            for fault in error.faults if isinstance(error, ConfigError) else [error]:
-                log.error("%s", fault)
-            log.error("%s", _STILL_HOLDS)
-            return _STILL_HOLDS
+            return self._refuse(error.faults if isinstance(error, ConfigError) else [error])
         for warning in loaded.warnings:
             log.warning("%s", warning)
         settings, taken, left = change(self.settings, loaded.settings)
+        try:
+            all_have = await self._use(settings)
+        except AccessError as error:
+            return self._refuse([error])
         logs.use(settings.log_level, settings.log_format)
-        if not await self._use(settings):
+        if not all_have:
             log.warning("not every worker has taken the new configuration yet: one that is restarted will, or says why")
         self.settings = settings
         self.counts[TAKEN] += 1
@@ -137,6 +138,13 @@ class Reloader(OneAfterAnother):
         if left:
             log.warning("left as it was until a restart: %s", ", ".join(left))
         return said
+
+    def _refuse(self, faults: Iterable[object]) -> str:
+        self.counts[REFUSED] += 1
+        for fault in faults:
+            log.error("%s", fault)
+        log.error("%s", _STILL_HOLDS)
+        return _STILL_HOLDS
 
 
 def _flat(part: BaseModel, prefix: str = "") -> dict[str, Any]:

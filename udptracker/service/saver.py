@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from udptracker.aside import aside
 from udptracker.config import Settings
-from udptracker.service.aside import aside
 from udptracker.service.claim import Claim
 from udptracker.storage.snapshot import SnapshotError
 

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+from udptracker.access.base import AccessError
 from udptracker.config import Settings
 from udptracker.core.busiest import BusySwarm, busiest_of
 from udptracker.core.counters import Counters
@@ -121,12 +122,14 @@ class Worker:
             self._of_the_dead = kept if dead is None else {**kept, **without_the_living(merged([kept, dead]))}
             self._last = None
 
-    async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
-        """Give it and its successors other settings and keys; whether it has taken them."""
+    async def use(self, settings: Settings, keys: Sequence[bytes]) -> str | None:
+        """Give it and its successors other settings and keys. Empty once it has taken them, why it cannot, or None if
+        it does not say so in time."""
         self._orders = self._orders._replace(settings=for_worker(settings), keys=tuple(keys))
         if orders.USE in self._asked:
             del self._asked[orders.USE]  # of earlier ones, which nobody waits for any more
-        return bool(await self.ask(orders.USE, self._orders.settings, self._orders.keys))
+        answer: str | None = await self.ask(orders.USE, self._orders.settings, self._orders.keys)
+        return answer
 
     async def ask(self, question: str, *given: object) -> Any:
         """The worker's answer; None if it is dead or does not answer in time.
@@ -218,6 +221,7 @@ class Supervisor:
         counters: Counters,
     ) -> None:
         self._sockets = sockets
+        self._in_use = settings, tuple(keys)
         self._status_swarms = settings.status_swarms
         self._keeps = bool(settings.storage.snapshot()[0])
         boxes = self._mailboxes = None if settings.storage.config.is_shared else Mailboxes(len(sockets))
@@ -263,10 +267,20 @@ class Supervisor:
             each.kill()
 
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
-        """Give every worker other settings and keys; whether all have taken them."""
+        """Give every worker other settings and keys; whether all have taken them.
+
+        Raises:
+            AccessError: one of them cannot; all are given those of before again.
+        """
+        answers = await asyncio.gather(*(each.use(settings, keys) for each in self._workers))
+        why_not = next(filter(None, answers), None)
+        if why_not is not None:
+            await asyncio.gather(*(each.use(*self._in_use) for each in self._workers))
+            raise AccessError(why_not)
+        self._in_use = settings, tuple(keys)
         self._status_swarms = settings.status_swarms
         self._keeps = bool(settings.storage.snapshot()[0])
-        return all(await asyncio.gather(*(each.use(settings, keys) for each in self._workers)))
+        return None not in answers
 
     async def save(self, path: str) -> list[str]:
         """See `Service`."""

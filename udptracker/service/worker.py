@@ -111,9 +111,14 @@ async def _save_at_stop(node: Node, path: str) -> None:
     node.save_at_stop(path)
 
 
-async def _use(node: Node, settings: Settings, keys: tuple[bytes, ...]) -> bool:
+async def _use(node: Node, settings: Settings, keys: tuple[bytes, ...]) -> str:
+    """Why they cannot be used; empty once they are."""
+    try:
+        await node.use(settings, keys)
+    except AccessError as error:
+        return str(error)
     logs.use(settings.log_level, settings.log_format)
-    return await node.use(settings, keys)
+    return ""
 
 
 if __name__ == "__main__":

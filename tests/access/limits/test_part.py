@@ -89,7 +89,7 @@ class Guarded:
         self.access = Access([self.part], self.gate.guard, self.gate.tracker)
 
     async def use(self, *, log_peers: bool = False, **given: Any) -> None:
-        await self.access.use(settings(log_peers=log_peers, access={"limits": given}))
+        await self.access.use(settings(log_peers=log_peers, access={"limits": given}), settings())
 
     def connects(self, count: int) -> int:
         requests = [(wire.encode_connect_request(each), SOURCE, None) for each in range(count)]

@@ -15,6 +15,7 @@ from tests.config.support import fault, tree
 from tests.support.nodes import until
 from udptracker.access.base import AccessError
 from udptracker.access.lists.rules import PasskeyRule
+from udptracker.config import Settings
 from udptracker.core import wire
 from udptracker.core.reasons import DENIED_NETWORK, UNAPPROVED_CLIENT, UNAPPROVED_PASSKEY, UNAPPROVED_TORRENT
 
@@ -26,7 +27,7 @@ class TestTorrents:
     async def test_a_denied_one_is_refused_and_has_no_peers_in_a_scrape(self) -> None:
         async with listed() as gate:
             gate.ask(announce(1), announce(2, OTHER))
-            await gate.access.use(settings_of(torrents={"deny": [INFO_HASH.hex()]}))
+            await gate.access.use(settings_of(torrents={"deny": [INFO_HASH.hex()]}), Settings())
             gate.ask(announce(3), announce(4, OTHER), scrape(5, INFO_HASH, OTHER, INFO_HASH))
             assert [gate.refusal(each) for each in (3, 4)] == [UNAPPROVED_TORRENT, None]
             answer = gate.answers[5]
@@ -168,6 +169,15 @@ class TestFiles:
             await until(lambda: gate.lists.unwanted(OTHER))
             assert not gate.lists.unwanted(INFO_HASH)
 
+    async def test_what_is_no_file_keeps_nobody_waiting(self, tmp_path: Path) -> None:
+        """To open a named pipe would wait for whoever writes to it."""
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        async with listed() as gate:
+            for path in (pipe, tmp_path):
+                with pytest.raises(AccessError, match="found no file"):
+                    await gate.access.use(settings_of(torrents={"deny_from": str(path)}), Settings())
+
     @pytest.mark.parametrize("bad", ["zz", "é" * 20, "0" * 41, "x" * 9000, b"\xff\xfe"])
     async def test_a_bad_line_is_named_and_the_old_list_stays(
         self, tmp_path: Path, bad: str | bytes, caplog: pytest.LogCaptureFixture
@@ -184,7 +194,7 @@ class TestFiles:
             assert "expected 40 hexadecimal digits" in caplog.text
             file.touch()
             with pytest.raises(AccessError, match="line 3"):
-                await gate.access.use(settings_of(torrents={"deny_from": str(file)}))
+                await gate.access.use(settings_of(torrents={"deny_from": str(file)}), Settings())
             file.write_text(f"{OTHER.hex()}\n")
             await until(lambda: gate.lists.unwanted(OTHER))
 
@@ -257,17 +267,17 @@ async def test_lists_that_nobody_has_ask_about_nothing(tmp_path: Path) -> None:
     async with listed() as gate:
         assert (gate.tracker.admit, gate.lists.rules) == (None, [])
         for which in ("torrents", "clients"):
-            await gate.access.use(settings_of(**{which: {"unlisted": "deny"}}))
+            await gate.access.use(settings_of(**{which: {"unlisted": "deny"}}), Settings())
             gate.answers.clear()
             gate.ask(announce(1))
             assert gate.refusal(1) is not None, which
-        await gate.access.use(settings_of(passkeys={"required": True}))
+        await gate.access.use(settings_of(passkeys={"required": True}), Settings())
         gate.answers.clear()
         gate.ask(announce(1))
         assert gate.refusal(1) is not None
         file = tmp_path / "networks"
         file.touch()
-        await gate.access.use(settings_of(networks={"deny_from": str(file)}))
+        await gate.access.use(settings_of(networks={"deny_from": str(file)}), Settings())
         file.write_text("192.0.2.0/24\n")
         await until(lambda: gate.counters.access_entries["networks deny"])
         gate.answers.clear()

@@ -7,16 +7,14 @@ dictionary of its own, and returns a `PreHook` or a `PostHook`. Options that it 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final, ParamSpec, TypeVar, cast, final
+from typing import Any, Final, ParamSpec, TypeVar, final
 from urllib.parse import SplitResult, parse_qsl
 
+from udptracker.aside import aside
 from udptracker.core.swarm import AnnounceOperation
 from udptracker.core.text import printable
 from udptracker.core.tracker import Question
@@ -168,7 +166,7 @@ class Announce:
 class _Hook:
     """What both kinds have."""
 
-    _threads: set[threading.Thread] | None = None
+    _threads: set[object] | None = None
 
     async def open(self) -> None:
         """Get ready, before the first announce; whatever it raises refuses the start, or the reload."""
@@ -189,34 +187,16 @@ class _Hook:
             threads = self._threads = set()
         if len(threads) >= MOST_THREADS:
             raise RuntimeError(f"{MOST_THREADS} threads of this hook do not end")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[R] = loop.create_future()
+        call = object()
+        threads.add(call)
 
-        def settle(result: R | None, error: BaseException | None) -> None:
-            threads.discard(thread)
-            if done.done():  # nobody waits any more
-                return
-            if error is None:
-                done.set_result(cast("R", result))
-            else:
-                done.set_exception(error)
-
-        def run() -> None:
-            result: R | None = None
-            error: BaseException | None = None
+        def run() -> R:
             try:
-                result = function(*args, **kwargs)
-            except StopIteration as raised:  # no future takes that
-                error = RuntimeError(repr(raised))
-            except BaseException as raised:  # whatever it is, whoever waits is told
-                error = raised
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(settle, result, error)
+                return function(*args, **kwargs)
+            finally:
+                threads.discard(call)
 
-        thread = threading.Thread(target=run, name=type(self).__name__, daemon=True)
-        threads.add(thread)
-        thread.start()
-        return await done
+        return await aside(run)
 
 
 class PreHook(_Hook, ABC):

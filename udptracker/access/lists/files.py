@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from typing import Final, NamedTuple
 
 from udptracker.access.base import AccessError
@@ -30,6 +31,7 @@ class _State(NamedTuple):
     inode: int
     changed: int
     size: int
+    is_file: bool
 
 
 class ListFile:
@@ -59,6 +61,8 @@ class ListFile:
             AccessError: it cannot be read, or a line is bad; the old table stays, until the file changes again.
         """
         self._state, self.is_good = _state_of(self.path), False
+        if self._state is not None and not self._state.is_file:
+            raise AccessError(f"{self.path}: found no file but something else of that name, expected a text file")
         table = make_table(self.which)
         number, rest = 0, b""
         try:
@@ -110,4 +114,4 @@ def _state_of(path: str) -> _State | None:
         found = os.stat(path)
     except OSError:
         return None
-    return _State(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    return _State(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, stat.S_ISREG(found.st_mode))

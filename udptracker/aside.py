@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -20,15 +20,18 @@ async def aside(call: Callable[..., T], *args: object) -> T:
     def tell(result: T | None, error: BaseException | None) -> None:
         if done.done():  # nobody waits any more
             return
-        if error is not None:
-            done.set_exception(error)
+        if error is None:
+            done.set_result(cast("T", result))
         else:
-            done.set_result(result)  # type: ignore[arg-type]  # which None is only if T is
+            done.set_exception(error)
 
     def run() -> None:
-        result, error = None, None
+        result: T | None = None
+        error: BaseException | None = None
         try:
             result = call(*args)
+        except StopIteration as raised:  # no future takes that
+            error = RuntimeError(repr(raised))
         except BaseException as raised:
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed
