@@ -138,7 +138,7 @@ class LimitsSettings(Part):
     `v6_prefixes`. Rates of 0 and bounds of 0 are none. `max_addresses` are remembered in each process twice: proven
     ones, and those that a connect or a bad connection id names."""
 
-    mode: Mode = "watch"
+    mode: Mode = "off"
     connects_per_minute: Rate = 1200
     connect_burst: Burst = 10_000
     announces_per_minute: Rate = 1200
