@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _EVER: Final = 2**31
 """A second after all."""
-_REAP_SLICE: Final = 2_000
+_REAP_SLICE: Final = 1_000
 """Peers looked at between two pauses: about 1 ms, and the bound on what a request waits for the reaper."""
 _FULL_SAID_SECONDS: Final = 600
 _UNBOUNDED: Final = 1 << 60
