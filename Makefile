@@ -61,7 +61,7 @@ $(DIST)/done: $(VENV)/tools
 	.ci/dist $(VENV)/bin $(DIST)
 	touch $@
 
-# The test suite again on the compiled wheel, and the C of the bursts under sanitizers.
+# The test suite on the compiled wheel, and the C of the bursts under sanitizers.
 compiled: dist
 	.ci/compiled $(DIST)
 

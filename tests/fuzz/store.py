@@ -175,7 +175,10 @@ def parsed(data: bytes) -> Any:
     try:
         for piece in Bounds().cut(data, reader.has_data):
             reader.feed(piece)
-        return reader.gets()
+            value = reader.gets()  # before the next piece, as a link does: what is not read is not bounded
+            if value is not False:
+                return value
+        return False
     except Exception:  # what hiredis says of bytes that are none, and what Python says of what it would build of them
         return False
 

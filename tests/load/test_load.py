@@ -78,7 +78,8 @@ def test_an_open_loop_keeps_to_its_schedule(daemon: Daemon) -> None:
     )
     report = run(options, seen.append)
     assert_flawless(report)
-    assert abs(report.requests - 3000) <= 3
+    # What was due in the warm-up and sent late counts as well.
+    assert abs(report.requests - 3000) <= 3 + 1500 * report.worst_lag / 1e6
     assert 0 < report.mean_lag < report.worst_lag
     assert seen == list(report.intervals)
     assert [interval.second for interval in seen] == [1, 2]

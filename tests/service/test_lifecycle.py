@@ -116,7 +116,7 @@ class TestOtherSignals:
             for pid in pids:
                 os.kill(pid, number)
         ignored = 3 * len(workers_of(daemon))  # a worker is told by its parent
-        eventually(lambda: daemon.log.count("is ignored") == ignored, "each signal to be said")
+        eventually(lambda: daemon.log.count("is ignored") == ignored, f"each signal to be said in {daemon.log}")
         assert daemon.announce(INFO_HASH, 6881).leechers == 1
         assert "died" not in daemon.log
 
