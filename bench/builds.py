@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from udptracker.client.files import FOLDERS
 from udptracker.load import LoadError
 
 _REPOSITORY: Final = Path(__file__).parents[1]
@@ -72,7 +73,8 @@ def _output(command: list[str], environment: dict[str, str]) -> str:
 
 def _copied(directory: Path) -> Path:
     without = shutil.ignore_patterns("__pycache__", *(f"*{suffix}" for suffix in EXTENSION_SUFFIXES))
-    shutil.copytree(_REPOSITORY / "udptracker", directory / "udptracker", ignore=without)
+    for folder in ("udptracker", *FOLDERS):
+        shutil.copytree(_REPOSITORY / folder, directory / folder, ignore=without)
     for name in _BUILT_FROM:
         if (_REPOSITORY / name).exists():
             shutil.copy(_REPOSITORY / name, directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,11 @@ def test_tables_go_to_their_marks() -> None:
     page = "Before\n\n<!-- table: costs -->\n| old |\n|---|\n\nAfter\n<!-- table: rates -->\n"
     put = sizing.put_into(page, {"costs": "| new |", "rates": "| a |\n| b |"})
     assert put == "Before\n\n<!-- table: costs -->\n| new |\n\nAfter\n<!-- table: rates -->\n| a |\n| b |\n"
+
+
+def test_what_is_built_has_all_that_a_build_takes(tmp_path: Path) -> None:
+    """Interpreted, since to compile takes a minute, and the rest of a build is the same."""
+    command = [sys.executable, "setup.py", "-q", "build", "--build-base", str(tmp_path / "built")]
+    environment = os.environ | {"UDPTRACKER_PURE": "1"}
+    subprocess.run(command, cwd=Builds(tmp_path).plain, env=environment, check=True, capture_output=True, timeout=120)
+    assert (tmp_path / "built" / "lib" / "udptracker" / "cli.py").exists()
