@@ -192,9 +192,12 @@ def tables(docs: Path = _DOCS) -> dict[str, str]:
 def put_into(text: str, made: Mapping[str, str]) -> str:
     """A page with each table behind its mark, `<!-- table: NAME -->`, in the place of what is there."""
     for name, table in made.items():
-        mark = f"<!-- table: {name} -->\n"
-        text = re.sub(re.escape(mark) + r"(?:\|.*\n)*", lambda _, whole=mark + table + "\n": whole, text)  # type: ignore[misc]
+        text = _with_table(text, f"<!-- table: {name} -->\n", table)
     return text
+
+
+def _with_table(text: str, mark: str, table: str) -> str:
+    return re.sub(re.escape(mark) + r"(?:\|.*\n)*", lambda _: f"{mark}{table}\n", text)
 
 
 def main() -> None:

@@ -130,10 +130,10 @@ def test_options_nested_too_deeply_are_refused() -> None:
 
 
 def test_a_stream_needs_a_redis() -> None:
-    stream = {"posthooks": [{"name": "announce stream"}]}
+    stream: dict[str, Any] = {"posthooks": [{"name": "announce stream"}]}
     assert fault(stream).path == "udptracker.posthooks.0.options.redis_broker"
     assert tree(stream | {"storage": {"name": "redis"}}).settings.posthooks[0].options.redis_broker is None
-    stream["posthooks"][0]["options"] = {"redis_broker": "redis://secret@h:x"}  # type: ignore[assignment]
+    stream["posthooks"][0]["options"] = {"redis_broker": "redis://secret@h:x"}
     told = fault(stream)
     assert (told.path, told.found) == ("udptracker.posthooks.0.options.redis_broker", "(hidden)")
 

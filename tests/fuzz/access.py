@@ -15,7 +15,7 @@ from udptracker.access.hooks.api import parameters
 from udptracker.access.hooks.jwt_approval import JwtApproval
 from udptracker.access.hooks.key_set import KeySetError, read_keys
 from udptracker.access.lists.rules import PasskeyRule, passkey_of
-from udptracker.access.lists.tables import make_table
+from udptracker.access.lists.tables import Passkeys, make_table
 from udptracker.core.counters import Counters
 from udptracker.core.listed import LISTS, PARSE, PASSKEYS, parse_passkey, show, split_passkey
 from udptracker.core.swarm import IPV4, AnnounceOperation, Role
@@ -69,9 +69,9 @@ class ListTarget:
 
     def __init__(self) -> None:
         self._rule = PasskeyRule()
-        self._passkeys = make_table(PASSKEYS)
-        self._passkeys.put(parse_passkey(_PASSKEY), False, 0, "somebody")
-        self._rule.use([self._passkeys], True)  # type: ignore[list-item]  # a table of passkeys is one
+        passkeys = Passkeys()
+        passkeys.put(parse_passkey(_PASSKEY), False, 0, "somebody")
+        self._rule.use([passkeys], True)
 
     def close(self) -> None: ...
 

@@ -11,9 +11,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from tests.fuzz.base import Reader
+from tests.support.transport import RecordingTransport
 from udptracker import config
 from udptracker.access.access import Access, make_parts
 from udptracker.access.guard import Guard
@@ -91,8 +92,8 @@ class TurnTarget:
         direct = Direct(self._store, self._tracker, self._counters)
         self._guard = Guard(direct, self._tracker, self._counters, max_pending=TURN)
         self._endpoint = UdpEndpoint(self._tracker, self._guard, self._counters, lambda: self._now)
-        self._endpoint.connection_made(self)  # type: ignore[arg-type]  # all that it asks of a transport is `sendto`
-        self._sent: list[tuple[bytes, Any]] = []
+        self._transport = RecordingTransport()
+        self._endpoint.connection_made(self._transport)
         self._fed = 0
         self._faults = _Faults()
         logging.getLogger("udptracker").addHandler(self._faults)
@@ -105,10 +106,6 @@ class TurnTarget:
         self._loop.run_until_complete(self._access.close())
         self._loop.close()
         logging.getLogger("udptracker").removeHandler(self._faults)
-
-    def sendto(self, data: bytes, handle: tuple[Any, ...]) -> None:
-        """As a transport."""
-        self._sent.append((data, handle))
 
     def seeds(self) -> Sequence[bytes]:
         announce = AnnounceRequest(b"h" * 20, b"-qB4500-abcdefghijkl", 1, 2, 3, 2, bytes(4), 5, 50, 6881)
@@ -147,7 +144,7 @@ class TurnTarget:
             turn.append((request, source, (len(turn),)))
             proven.append(bool(flags & _VALID))
         self._loop.run_until_complete(self._answered(turn))
-        sent, self._sent = self._sent, []
+        sent, self._transport.sent = self._transport.sent, []
         if self._faults.records:
             raise Finding(self._faults.format(self._faults.records[0]))
         answered = [handle[0] for _, handle in sent]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import importlib.util
 import os
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from udptracker.net.sockets import bind
 
 COMPILED = importlib.util.find_spec("udptracker.net._burst") is not None
 KINDS = ["compiled", "plain"] if COMPILED else ["plain"]
+
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
 
 NOBODY = {4: socket.inet_aton("127.0.0.1"), 6: socket.inet_pton(socket.AF_INET6, "::1")}
 
@@ -143,6 +147,30 @@ class FaultySocket(socket.socket):
         return super().sendmsg(buffers, *args)
 
 
+def made(kind: str, sock: socket.socket) -> Burst:
+    """A burst of this kind on an IPv4 socket of one address."""
+    return PlainBurst(sock, False, False) if kind == "plain" else make_burst(sock)
+
+
+def run_apart(
+    check: Callable[..., None],
+    kind: str,
+    told: Path,
+    *args: bool,
+    entering: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Call a function of this module in a process of its own, which says at the end of it that all is well.
+
+    Args:
+        entering: the command that runs the process, if it is to be somewhere else.
+    """
+    code = f"import sys; sys.path = {sys.path!r}; from pathlib import Path; import runpy; "
+    code += f"runpy.run_path({__file__!r})[{check.__name__!r}]({kind!r}, Path({str(told)!r}), *{args!r})"
+    subprocess.run([*entering, sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    assert told.read_text() == "as it should be"
+
+
 def send_with_faults(kind: str, path: Path) -> None:
     """Send, in a process whose kernel refuses what says so, and check what came of it."""
     with ExitStack() as stack:
@@ -152,7 +180,7 @@ def send_with_faults(kind: str, path: Path) -> None:
         client.settimeout(10.0)
         client.connect(server.getsockname())
         client.send(b"question")
-        served = PlainBurst(server, False, False) if kind == "plain" else make_burst(server)
+        served = made(kind, server)
         ((_, _, handle),) = served.receive()
 
         def send(*texts: str) -> tuple[tuple[int, int], list[str]]:
@@ -175,30 +203,40 @@ def send_with_faults(kind: str, path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_the_kernel_has_no_room_for_or_refuses(kind: str, tmp_path: Path) -> None:
-    environment, told = dict(os.environ), tmp_path / "told"
+    environment = dict(os.environ)
     if kind == "compiled":
         library = tmp_path / "faulty_sendmmsg.so"
         source = Path(__file__).with_name("faulty_sendmmsg.c")
         subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
         environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} {library}".strip()
-    code = f"import sys; sys.path = {sys.path!r}; from pathlib import Path; import runpy; "
-    code += f"runpy.run_path({__file__!r})['send_with_faults']({kind!r}, Path({str(told)!r}))"
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
-    assert told.read_text() == "as it should be"
+    run_apart(send_with_faults, kind, tmp_path / "told", environment=environment)
 
 
-def test_from_port_0_is_counted_and_left_out(scene: Scene) -> None:
-    """Only a raw socket can send from there, for which one has to be root."""
-    served = scene.serve("127.0.0.1")
-    assert served.unanswerable == 0
-    if os.geteuid():
-        pytest.skip("a raw socket needs root")
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
-        header = (0).to_bytes(2, "big") + scene.port.to_bytes(2, "big") + (12).to_bytes(2, "big") + bytes(2)
-        raw.sendto(header + b"zero", ("127.0.0.1", 0))
-    scene.client("127.0.0.1").send(b"good")
-    assert [data for data, _, _ in served.receive()] == [b"good"]
-    assert served.unanswerable == 1
+def receive_from_port_0(kind: str, path: Path, own_network: bool) -> None:
+    """Send from there by a raw socket, in a process that may have one, and check what came of it."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
+        if own_network:  # in which nothing is up
+            fcntl.ioctl(server, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP))
+        server.bind(("127.0.0.1", 0))
+        served = made(kind, server)
+        assert served.unanswerable == 0
+        raw = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP))
+        port: int = server.getsockname()[1]
+        raw.sendto(struct.pack(">HHHH", 0, port, 12, 0) + b"zero", ("127.0.0.1", 0))
+        client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        client.sendto(b"good", ("127.0.0.1", port))
+        assert [data for data, _, _ in served.receive()] == [b"good"]
+        assert served.unanswerable == 1
+    path.write_text("as it should be")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_port_0_is_counted_and_left_out(kind: str, tmp_path: Path) -> None:
+    """Only a raw socket can send from there. Whoever is not root may have one in a network of its own."""
+    is_root = os.geteuid() == 0
+    entering = [] if is_root else ["unshare", "--user", "--map-root-user", "--net"]
+    run_apart(receive_from_port_0, kind, tmp_path / "told", not is_root, entering=entering)
 
 
 if COMPILED:

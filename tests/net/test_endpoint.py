@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 import uvloop
 
+from tests.support.transport import RecordingTransport
 from tests.support.turns import until
 from udptracker.core import wire
 from udptracker.core.connection_id import ConnectionIds
@@ -25,7 +26,7 @@ from udptracker.core.reasons import (
     UNANSWERABLE,
     UNFORESEEN,
 )
-from udptracker.core.tracker import Datagram, Reply, Tracker, Turn
+from udptracker.core.tracker import Datagram, Tracker, Turn
 from udptracker.core.wire import AnnounceResponse, ConnectResponse, Event, ScrapeResponse
 from udptracker.net.endpoint import TurnTransport, UdpEndpoint
 from udptracker.net.pace import Pace
@@ -352,29 +353,18 @@ class TestUnforeseenErrors:
         self, served: Served, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A clock that tells no time breaks the connects, which need one, and nothing else."""
-        sent: list[Reply] = []
         endpoint = UdpEndpoint(served.tracker, served.executor, served.counters, lambda: nan)
-        endpoint.connection_made(RecordingTransport(sent))
+        transport = RecordingTransport()
+        endpoint.connection_made(transport)
         proven = announce(served.ids.issue(bytes((127, 0, 0, 1)), NOW))
         turn: list[Datagram] = [
             (data, bytes((127, 0, 0, 1)), ("127.0.0.1", n)) for n, data in enumerate((proven, CONNECT, proven))
         ]
         endpoint.turn_received(turn)
         endpoint.turn_received([turn[1]])
-        assert [handle for _, handle in sent] == [("127.0.0.1", 0), ("127.0.0.1", 2)]
+        assert [handle for _, handle in transport.sent] == [("127.0.0.1", 0), ("127.0.0.1", 2)]
         assert served.dropped() == {UNFORESEEN: 2}
         assert caplog.text.count("unforeseen") == 1, "the second one is not said within ten seconds"
-
-
-class RecordingTransport(asyncio.DatagramTransport):
-    """Keeps what it is to send."""
-
-    def __init__(self, sent: list[Reply]) -> None:
-        super().__init__()
-        self.sent = sent
-
-    def sendto(self, data: Any, addr: Any = None) -> None:
-        self.sent.append((data, addr))
 
 
 class TestOtherTransports:
