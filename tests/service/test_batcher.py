@@ -103,7 +103,7 @@ class GatedStore(PeerStore):
         return results
 
     def shun(self, shunned: Shunned) -> None:
-        raise NotImplementedError
+        self.inner.shun(shunned)
 
     async def reap(self, cutoff: int) -> ReapReport:
         return await self.inner.reap(cutoff)
@@ -306,7 +306,7 @@ class BrokenStore(ImmediateStore):
         raise self.failure
 
     def shun(self, shunned: Shunned) -> None:
-        raise NotImplementedError
+        """Nothing is kept here."""
 
     async def reap(self, cutoff: int) -> ReapReport:
         return ReapReport(True)

@@ -96,7 +96,7 @@ class RefusingStore(ImmediateStore):
         return await self.inner.totals()
 
     def shun(self, shunned: Shunned) -> None:
-        raise NotImplementedError
+        self.inner.shun(shunned)
 
     async def reap(self, cutoff: int) -> ReapReport:
         if isinstance(self.outcome, Exception):
