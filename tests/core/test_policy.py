@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udptracker.core import wire
-from udptracker.core.networks import Networks
+from udptracker.core.networks import NetworkSet
 from udptracker.core.policy import Policy, announced_address, interval, num_want_limit
 from udptracker.core.swarm import FAMILIES, IPV4, IPV6
 from udptracker.core.wire import COMPACT_BYTES
@@ -157,14 +157,14 @@ class TestAnnouncedAddress:
         ],
     )
     def test_it_can_be_for_senders_of_given_networks(self, source: str, believed: bool) -> None:
-        networks = Networks(["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"])
+        networks = NetworkSet(["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"])
         packed = ip_address(source).packed
         field = OTHER_V4 if len(packed) == 4 else OTHER_V6
         assert announced_address(packed, field, networks) == (field if believed else packed)
 
     def test_and_of_a_family_without_any_for_nobody(self) -> None:
-        assert announced_address(V6, OTHER_V6, Networks(["0.0.0.0/0"])) == V6
-        assert announced_address(V4, OTHER_V4, Networks(["::/0"])) == V4
+        assert announced_address(V6, OTHER_V6, NetworkSet(["0.0.0.0/0"])) == V6
+        assert announced_address(V4, OTHER_V4, NetworkSet(["::/0"])) == V4
 
     def test_an_ipv4_mapped_field_is_of_the_other_family(self) -> None:
         assert announced_address(V6, ip_address("::ffff:198.51.100.7").packed) == V6

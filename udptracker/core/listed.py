@@ -32,7 +32,6 @@ _PASSKEY: Final = re.compile(r"[A-Za-z0-9._~-]{8,128}")
 _HASHED: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _PASSKEY_BYTES: Final = 32
 _MOST_USER: Final = 64
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 def parse_client(text: str) -> bytes:
@@ -98,11 +97,6 @@ def is_user(name: str) -> bool:
 def hash_passkey(passkey: bytes) -> bytes:
     """What a passkey is known by."""
     return sha256(passkey).digest()
-
-
-def unmapped(source: bytes) -> bytes:
-    """A packed address; an IPv4-mapped one as the IPv4 address it is."""
-    return source[12:] if len(source) == 16 and source.startswith(_MAPPED) else source
 
 
 PARSE: Final[Mapping[str, Callable[[str], bytes]]] = {

@@ -13,7 +13,7 @@ from udptracker.core.listed import parse_network
 
 
 @final
-class Networks:
+class NetworkSet:
     """Some networks of either family.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from udptracker.core import wire
-from udptracker.core.networks import Networks
+from udptracker.core.networks import NetworkSet
 from udptracker.core.swarm import IPV4, IPV6
 
 _ROOM: Final = {
@@ -48,7 +48,7 @@ def interval(policy: Policy, draw: float) -> int:
     return policy.announce_interval + int(draw * (policy.interval_jitter + 1))
 
 
-def announced_address(source: bytes, field: bytes, believed: Networks | None = None) -> bytes:
+def announced_address(source: bytes, field: bytes, believed: NetworkSet | None = None) -> bytes:
     """The address a spoofing-tolerant tracker believes: the announce's field, if it is of the same family and may be a
     host's of which others have use.
 

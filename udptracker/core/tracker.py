@@ -18,7 +18,7 @@ from urllib.parse import SplitResult
 from udptracker.core import policy as rules
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import ANNOUNCED, CONNECTED, REFUSED, SCRAPED, Counters
-from udptracker.core.networks import Networks
+from udptracker.core.networks import NetworkSet
 from udptracker.core.policy import Policy
 from udptracker.core.reasons import (
     BAD_CONNECTION_ID,
@@ -78,7 +78,8 @@ _NOTHING_LEFT: Final = bytes(8)
 _NO_PORT: Final = bytes(2)
 
 Datagram = tuple[bytes, bytes, object]
-"""What was received, the packed address it came from (4 or 16 bytes), and the handle to answer it by."""
+"""What was received, the packed address it came from (4 bytes, also of an IPv4-mapped one, or 16), and the handle to
+answer it by."""
 
 Reply = tuple[bytes, object]
 """What to send, and the handle of the datagram that it answers."""
@@ -192,7 +193,7 @@ class Tracker:
         self._interval = policy.announce_interval
         self._jittered = policy.interval_jitter > 0
         self._allow_ip_spoofing = policy.allow_ip_spoofing
-        self._believed = Networks(policy.ip_spoofing_networks) if policy.ip_spoofing_networks else None
+        self._believed = NetworkSet(policy.ip_spoofing_networks) if policy.ip_spoofing_networks else None
         self._own_peer_when_alone = policy.return_own_peer_when_alone
         self._max_scrape = policy.max_scrape_infohashes
         self._default_v4, self._most_v4 = rules.num_want_limit(policy, IPV4)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from udptracker.access.limits.door import PROVEN_SECONDS, Door, Limit
 from udptracker.access.limits.offenders import Offenders, shown
 from udptracker.core.counters import ANNOUNCED, CONNECTED, REFUSED, SCRAPED
-from udptracker.core.networks import Networks
+from udptracker.core.networks import NetworkSet
 
 NOW = 1_700_000_000.0
 KINDS = (CONNECTED, ANNOUNCED, SCRAPED, REFUSED)
@@ -62,7 +62,7 @@ class Entrance:
     ) -> None:
         for limit in self.limits:
             limit.use(60 / per_minute if per_minute else 0.0, burst)
-        networks = Networks(exempt) if exempt else None
+        networks = NetworkSet(exempt) if exempt else None
         self.door.use(enforced=enforced, exempt=networks, v6_bytes=v6_bytes, most=most)
 
     def let_in(self, kind: int, source: bytes = V4, now: float = NOW, times: int = 10) -> int:

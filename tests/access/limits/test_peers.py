@@ -14,7 +14,7 @@ from tests.access.support import INFO_HASH, PEER_ID, Gate
 from udptracker.access.limits.offenders import Offenders
 from udptracker.access.limits.peers import SHARES, PeersRule
 from udptracker.core import wire
-from udptracker.core.networks import Networks
+from udptracker.core.networks import NetworkSet
 from udptracker.core.reasons import TOO_MANY_PEERS, TOO_MANY_PEERS_IN_SWARM
 from udptracker.core.swarm import IPV4, AnnounceOperation, Role
 from udptracker.core.tracker import Question
@@ -45,7 +45,7 @@ class Bounds:
     ) -> None:
         self.rule.use(
             enforced=enforced,
-            exempt=Networks(exempt) if exempt else None,
+            exempt=NetworkSet(exempt) if exempt else None,
             v6_bytes=8,
             in_swarm=in_swarm,
             in_all=in_all,

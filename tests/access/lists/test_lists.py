@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from udptracker.access.lists.rules import PasskeyRule
 from udptracker.config import Settings
 from udptracker.core import wire
 from udptracker.core.reasons import DENIED_NETWORK, UNAPPROVED_CLIENT, UNAPPROVED_PASSKEY, UNAPPROVED_TORRENT
+from udptracker.net.burst import packed_source
 
 OTHER = bytes(19) + b"o"
 PASSKEY = "0123456789abcdef0123456789abcdef"
@@ -77,7 +79,7 @@ class TestNetworks:
     async def test_a_denied_one_hears_nothing_but_what_is_allowed_of_it(self) -> None:
         async with listed(networks={"deny": ["192.0.2.0/24", "2001:db8::/32"], "allow": ["192.0.2.128/25"]}) as gate:
             v6 = bytes.fromhex("20010db8") + bytes(12)
-            mapped = bytes(10) + b"\xff\xff" + SOURCE
+            mapped = packed_source(f"::ffff:{IPv4Address(SOURCE)}")
             gate.ask(announce(1))
             gate.ask(announce(2), source=bytes((192, 0, 2, 129)))
             gate.ask(announce(3), source=bytes((198, 51, 100, 1)))

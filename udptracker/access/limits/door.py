@@ -26,7 +26,7 @@ from typing import Final, final
 from udptracker.access.limits.offenders import Offenders
 from udptracker.access.limits.table import Table
 from udptracker.core.counters import CONNECTED
-from udptracker.core.networks import Networks
+from udptracker.core.networks import NetworkSet
 
 PROVEN_SECONDS: Final = 3600.0
 """For how long, at least, a source that was proven is known to be; it is half of the most, and more than clients let
@@ -107,12 +107,12 @@ class Door:
         self._limited = limited
         self._offenders = offenders
         self._enforced = 0
-        self._exempt: Networks | None = None
+        self._exempt: NetworkSet | None = None
         self._network = _Network(8, None)
         self._proven = Table(1, PROVEN_SECONDS)
         self._claimed = Table(1, _CLAIMED_SECONDS)
 
-    def use(self, *, enforced: bool, exempt: Networks | None, v6_bytes: Sequence[int], most: int) -> None:
+    def use(self, *, enforced: bool, exempt: NetworkSet | None, v6_bytes: Sequence[int], most: int) -> None:
         """Judge by this from now on; what is known of sources stays.
 
         Args:

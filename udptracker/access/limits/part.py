@@ -19,7 +19,7 @@ from udptracker.access.limits.door import Door, Limit
 from udptracker.access.limits.offenders import Offenders, shown
 from udptracker.access.limits.peers import PeersRule
 from udptracker.core.counters import LIMIT_NAMES, MODE_NAMES, Counters
-from udptracker.core.networks import Networks
+from udptracker.core.networks import NetworkSet
 from udptracker.core.reasons import ANNOUNCE_LIMIT, BAD_ID_LIMIT, CONNECT_LIMIT, SCRAPE_LIMIT
 from udptracker.core.tracker import Admit
 
@@ -99,7 +99,7 @@ class Limits:
         ):
             limit.use(_MINUTE * workers / per_minute if per_minute else 0.0, burst)
         enforced = limits.mode == "enforce"
-        exempt = Networks(limits.exempt) if limits.exempt else None
+        exempt = NetworkSet(limits.exempt) if limits.exempt else None
         v6_bytes = [_V6_BYTES[bits] for bits in limits.v6_prefixes]
         self._door.use(enforced=enforced, exempt=exempt, v6_bytes=v6_bytes, most=limits.max_addresses)
         self._peers.use(

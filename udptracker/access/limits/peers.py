@@ -17,7 +17,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from udptracker.access.limits.offenders import Offenders
-from udptracker.core.networks import Networks
+from udptracker.core.networks import NetworkSet
 from udptracker.core.reasons import TOO_MANY_PEERS, TOO_MANY_PEERS_IN_SWARM
 from udptracker.core.swarm import AnnounceOperation
 from udptracker.core.tracker import Question
@@ -182,7 +182,7 @@ class PeersRule:
         self,
         *,
         enforced: bool,
-        exempt: Networks | None,
+        exempt: NetworkSet | None,
         v6_bytes: int,
         in_swarm: int,
         in_all: int,

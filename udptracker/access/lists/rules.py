@@ -11,7 +11,7 @@ from typing import Final, final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from udptracker.access.lists.tables import Clients, Found, Hashes, Networks, Passkeys
-from udptracker.core.listed import hash_passkey, unmapped
+from udptracker.core.listed import hash_passkey
 from udptracker.core.reasons import DENIED_NETWORK, UNAPPROVED_CLIENT, UNAPPROVED_PASSKEY, UNAPPROVED_TORRENT
 from udptracker.core.swarm import AnnounceOperation, ScrapeOperation
 from udptracker.core.tracker import Question
@@ -125,7 +125,6 @@ class NetworkDoor:
         """See `core.tracker.Admit`."""
         if not self._tables:
             return None
-        source = unmapped(source)
         second = int(now)
         best = -1
         for table in self._tables:
