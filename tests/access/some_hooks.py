@@ -98,6 +98,16 @@ class Remembering(_Noted, PreHook):
         await self.let.wait()
 
 
+class Misremembering(_Noted, PreHook):
+    """Gives back what are no announces, and can be in no set."""
+
+    def recall(self, announces: Sequence[Announce]) -> Any:
+        return [*announces, []]
+
+    async def judge(self, announces: Sequence[Announce]) -> None:
+        self.calls.append(list(announces))
+
+
 class Failing(_Noted, PreHook):
     async def judge(self, announces: Sequence[Announce]) -> None:
         announces[0].refuse("half done")

@@ -272,6 +272,13 @@ class TestRecall:
         assert await hooked.refusals(1) == [None]
         assert hooked.gate.counters.hook_failures[hooked.name("Remembering")] == 1
 
+    async def test_one_that_gives_back_something_else_is_asked(self, hooked: WithOthers) -> None:
+        await hooked.use(hook("Misremembering", {"timeout": "1h"}))
+        hooked.gate.ask(announce(1, port=1), announce(2, port=2))
+        assert await hooked.refusals(1, 2) == [None, None]
+        assert hooked.gate.counters.hook_failures[hooked.name("Misremembering")] == 2
+        assert [[seen.port for seen in call] for call in hooked.hook.calls] == [[1, 2]]
+
 
 class TestLife:
     async def test_opened_once_and_closed_once(self, hooked: WithOthers) -> None:

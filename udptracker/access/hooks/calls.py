@@ -63,12 +63,12 @@ class Calls:
 
     def left_of(self, announces: list[Announce], hook: PreHook) -> set[Announce]:
         """What a hook still has to be asked about after it has recalled what it can: all, if it fails to."""
-        left: list[Announce] = announces
+        left = set(announces)
         if announces and type(hook).recall is not PreHook.recall:
-            left = []
-            if self._at_once(lambda given: left.extend(hook.recall(given)), announces) is not Outcome.DONE:
-                left = announces
-        return set(announces).intersection(left)
+            unknown: set[Announce] = set()
+            if self._at_once(lambda given: unknown.update(hook.recall(given)), announces) is Outcome.DONE:
+                left &= unknown
+        return left
 
     async def within(self, seconds: float, method: Method, announces: Sequence[Announce]) -> Outcome:
         """Call either kind, and wait for it no longer than that. Whoever waits counts what is late."""
