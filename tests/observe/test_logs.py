@@ -131,6 +131,14 @@ def test_a_place_that_never_says_the_same_twice_is_bounded_as_well() -> None:
     assert heard.lines == [*few, summary, "later"]
 
 
+def test_a_bad_call_harms_nobody_and_is_told() -> None:
+    program = _PROGRAM + "\nlogging.warning('%d of them', 'some'); logging.warning('and on')"
+    lines = said("warning", program=program)
+    assert "--- Logging error ---" in lines
+    assert any("%d format" in line for line in lines)
+    assert lines[-1].endswith("WARNING and on")
+
+
 def test_what_was_left_out_is_told_at_the_end() -> None:
     program = _PROGRAM + "\nfor n in range(9): logging.warning('flap')"
     lines = said("warning", journal=True, program=program)

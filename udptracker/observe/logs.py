@@ -168,13 +168,18 @@ class Repeats(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.INFO:
             return True
+        try:
+            text = record.getMessage()
+        except Exception:  # the handler meets the same, and tells of it where nobody who logs is harmed
+            return True
         now = self._clock()
         self.tell(now - WINDOW)
+        place = (record.name, record.lineno, record.levelno)
         with self._lock:
-            place, text = (record.name, record.lineno, record.levelno), record.getMessage()
-            if (*place, text) not in self._kinds and sum(key[:3] == place for key in self._kinds) >= MOST_KINDS:
-                text = _REST
-            return self._kinds.setdefault((*place, text), _Kind(record, now)).take(record)
+            kind = text
+            if (*place, kind) not in self._kinds and sum(key[:3] == place for key in self._kinds) >= MOST_KINDS:
+                kind = _REST
+            return self._kinds.setdefault((*place, kind), _Kind(record, text, now)).take(record, text)
 
     def tell(self, before: float = inf) -> None:
         """Say what was left out of the kinds that began until `before`, and begin anew with them."""
@@ -189,22 +194,22 @@ class Repeats(logging.Filter):
 class _Kind:
     """Lines of one kind since its first one."""
 
-    def __init__(self, first: logging.LogRecord, now: float) -> None:
+    def __init__(self, first: logging.LogRecord, text: str, now: float) -> None:
         self.since = now
-        self._last = first
+        self._last = first, text
         self._count = 0
 
-    def take(self, record: logging.LogRecord) -> bool:
+    def take(self, record: logging.LogRecord, text: str) -> bool:
         """Count a line; whether it goes out."""
         self._count += 1
-        self._last = record
+        self._last = record, text
         return self._count <= MOST_ALIKE
 
     def summary(self) -> logging.LogRecord | None:
         """A line on those that did not, if any."""
         if self._count <= MOST_ALIKE:
             return None
-        last = self._last
-        values = (self._count - MOST_ALIKE, last.getMessage())
-        text = "%d more lines like this were left out: %s"
-        return logging.LogRecord(last.name, last.levelno, last.pathname, last.lineno, text, values, None)
+        last, text = self._last
+        values = (self._count - MOST_ALIKE, text)
+        words = "%d more lines like this were left out: %s"
+        return logging.LogRecord(last.name, last.levelno, last.pathname, last.lineno, words, values, None)
