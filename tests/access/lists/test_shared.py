@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import stat
 import time
@@ -21,10 +22,10 @@ from tests.support.nodes import until
 from tests.support.servers import StoreServer
 from tests.support.stores import topology_of
 from udptracker.access.lists import ledger as ledgers
-from udptracker.access.lists.cache import BadCache, read_cache
+from udptracker.access.lists.cache import BadCache, read_cache, write_cache
 from udptracker.access.lists.changes import ALLOW, DENY, REMOVE, Change, pack_change, unpack_changes
-from udptracker.access.lists.ledger import CHANGES, VERSION, Command, Known, Ledger, key_of
-from udptracker.access.lists.tables import GRACE
+from udptracker.access.lists.ledger import CHANGES, VERSION, Command, Known, Ledger, Version, key_of
+from udptracker.access.lists.tables import GRACE, make_table
 from udptracker.core.listed import CLIENTS, LISTS, NETWORKS, PASSKEYS, TORRENTS, hash_passkey, parse_network
 from udptracker.core.swarm import StoreError
 
@@ -364,6 +365,18 @@ def test_changes_are_read_as_they_were_written() -> None:
 def test_what_is_no_change_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"item|entry"):
         list(unpack_changes(data, 10))
+
+
+def test_what_was_left_by_the_killed_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    left, written, others = tmp_path / ".lists.4000000", tmp_path / ".lists.4000001", tmp_path / ".lists.backup"
+    for file in (left, written, others):
+        file.write_bytes(b"half")
+    tables = {which: make_table(which) for which in LISTS}
+    with written.open("rb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        for _ in range(2):
+            asyncio.run(write_cache(tmp_path / "lists", Version("a", 1), tables))
+    assert sorted(tmp_path.iterdir()) == [written, others, tmp_path / "lists"]
 
 
 def test_the_digest_is_of_all_before_it(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 The first line says what it is and, as JSON, of which version; the changes that make the lists follow (`changes`), and
 at the end the SHA-256 of all before it. A file that is not whole, or that somebody has changed, is not used at all. It
-is written beside the old one, which it then replaces, and nobody else may read it.
+is written beside the old one, as `.NAME.PID`, and then replaces it, and nobody else may read it. Whoever writes one has
+a lock on it as long as it lives, so that what somebody left who was killed is told from what is being written.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import glob
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -38,12 +41,12 @@ async def write_cache(path: Path, version: Version, tables: Mapping[str, Table])
     Raises:
         OSError: it cannot be written; the old file stays.
     """
+    await asyncio.to_thread(_clear_away, path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        beside.unlink()
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as file:  # noqa: ASYNC230  # writes go to the page cache, in small pieces
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             digest = sha256()
             async for piece in _pieces(version, tables):
                 digest.update(piece)
@@ -94,6 +97,19 @@ async def _pieces(version: Version, tables: Mapping[str, Table]) -> AsyncIterato
                 ]
                 yield b"".join(map(pack_change, changes))
                 await asyncio.sleep(0)
+
+
+def _clear_away(path: Path) -> None:
+    """Take away what was left beside a file by those who wrote it and were killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if left.suffix[1:].isdecimal():
+            with suppress(OSError):  # it is being written, is gone by now, or is not ours
+                descriptor = os.open(left, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def _digest(data: bytes) -> bytes:
