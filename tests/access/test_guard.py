@@ -170,9 +170,11 @@ class TestRulesThatAskElsewhere:
         gate.ask(announce(3), announce(4))
         gate.ask(announce(5))
         assert gate.counters.dropped[QUEUE_FULL] == 2
+        assert gate.counters.snapshot()["undecided"] == 3
         slow.let.set()
         await gate.guard.drain()
         assert sorted(gate.answers) == [1, 2, 3]
+        assert gate.counters.snapshot()["undecided"] == 0
         gate.ask(announce(6))
         await gate.guard.drain()
         assert 6 in gate.answers

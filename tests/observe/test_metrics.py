@@ -65,7 +65,7 @@ def busy() -> Counters:
     counters.bytes_in, counters.bytes_out = 31, 32
     counters.gauges["queue_depth"] = lambda: 33
     counters.gauges["cpu_seconds"], counters.gauges["resident_bytes"] = lambda: 72.5, lambda: 73
-    counters.gauges["tasks"] = lambda: 74
+    counters.gauges["tasks"], counters.gauges["undecided"] = lambda: 74, lambda: 75
     counters.store_errors["StoreUnavailable"] = 34
     counters.store_misfits, counters.rows_missing = 35, 36
     counters.buffered, counters.replayed, counters.replay_dropped, counters.standby_answers = 41, 42, 43, 44
@@ -99,6 +99,7 @@ def test_every_value_lands_in_its_own_family() -> None:
         key("received_bytes_total"): 31,
         key("sent_bytes_total"): 32,
         key("queue_depth"): 33,
+        key("hook_queue_depth"): 75,
         key("store_errors_total", kind="StoreUnavailable"): 34,
         key("store_errors_total", kind="StoreError"): 0,
         key("store_misfits_total"): 35,
@@ -353,7 +354,7 @@ def test_chores_of_the_parent_are_counted_beside_those_of_workers() -> None:
 def test_what_is_left_of_the_dead_are_counters() -> None:
     before = busy().snapshot()
     after = without_the_living(before)
-    assert (after["queue_depth"], after["buffered"], after["totals"]) == (0, 0, {})
+    assert (after["queue_depth"], after["undecided"], after["buffered"], after["totals"]) == (0, 0, 0, {})
     assert (after["resident_bytes"], after["tasks"]) == (0, 0)
     assert (after["cpu_seconds"], after["requests"]) == (before["cpu_seconds"], before["requests"])
 

@@ -25,7 +25,7 @@ class Guard:
     Args:
         inner: answers what is let through.
         tracker: makes the refusals.
-        counters: what finds no room is counted here.
+        counters: what waits, and what finds no room, is counted here.
         max_pending: questions that wait for slow rules, beyond which the newest are dropped.
     """
 
@@ -36,6 +36,7 @@ class Guard:
         self.max_pending = max_pending
         self._pending = 0
         self._asking: set[asyncio.Task[None]] = set()
+        counters.gauges["undecided"] = self._undecided
         self.use((), (), ())
 
     def use(self, rules: Sequence[Rule], slow_rules: Sequence[SlowRule], watchers: Sequence[Watcher]) -> None:
@@ -60,6 +61,9 @@ class Guard:
         while self._asking:
             await asyncio.wait(self._asking)
         await self._inner.drain()
+
+    def _undecided(self) -> int:
+        return self._pending
 
     def _let_through(self, turn: Turn, asker: Asker) -> None:
         if turn.questions:

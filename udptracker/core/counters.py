@@ -46,9 +46,9 @@ FROM_STORE: Final = "store"
 FROM_CACHE: Final = "cache"
 """What lists are read from besides the configuration: `Counters.access_failures`."""
 
-_GAUGES: Final = ("queue_depth", "cpu_seconds", "resident_bytes", "tasks")
-"""The gauges of `Counters`, 0 until somebody has them: requests that wait for the store, CPU seconds the process has
-used, bytes of memory that it has in use, and tasks on its event loop."""
+_GAUGES: Final = ("queue_depth", "undecided", "cpu_seconds", "resident_bytes", "tasks")
+"""The gauges of `Counters`, 0 until somebody has them: requests that wait for the store, announces that wait for rules
+that ask elsewhere, CPU seconds the process has used, bytes of memory that it has in use, tasks on its event loop."""
 
 
 class Histogram:

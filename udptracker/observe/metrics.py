@@ -293,6 +293,7 @@ _FAMILIES: Final = (
         _chores,
         "chore",
     ),
+    _family("gauge", "hook_queue_depth", "Announces that wait for hooks that ask elsewhere.", summed("undecided")),
     _family("counter", "hook_refusals_total", "Announces that a hook refused.", by_key("hook_refusals"), "hook"),
     _family(
         "counter",

@@ -27,7 +27,7 @@ _NOT_ADDED: Final = {
     "totals",
 }
 _NONE: Final = Totals(0, 0, 0)
-_OF_THE_LIVING: Final = ("queue_depth", "buffered", "resident_bytes", "tasks")
+_OF_THE_LIVING: Final = ("queue_depth", "undecided", "buffered", "resident_bytes", "tasks")
 
 
 def merged(snapshots: Collection[Snapshot]) -> dict[str, Any]:
