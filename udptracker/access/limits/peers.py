@@ -2,8 +2,8 @@
 
 A peer is what a store keeps: a peer id, a port and an address. It is counted for the source that announces it, whatever
 address it names, from its first announce until it stops, or until it was not heard of for `peer_lifetime`. A source is
-what it is for `door`. All of this is of proven senders, so nobody holds places in another's name. Peers are counted before
-hooks are asked, so that no source can have these asked about more: one that a hook refuses has its place all the same.
+what it is for `door`. All of this is of proven senders, so nobody holds places in another's name. Peers are counted
+before hooks are asked, so that no source can have these asked about more: one that a hook refuses keeps its place.
 
 The peers of a source are known by hashes, with a key of this process that nobody can guess. Most sources have one, and
 cost no more than an object for it. When more peers are remembered than may be, the sources that were not heard of for
