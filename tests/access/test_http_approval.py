@@ -221,12 +221,17 @@ class TestFailures:
         assert await approved.ask(announce(1)) == [words]
         assert approved.gate.counters.hook_failures[NAME] == 1
         assert "hook http approval: it failed" in caplog.text
+        assert "Traceback" not in caplog.text
         assert "S3CRET" not in caplog.text
 
-    async def test_nobody_there(self, approved: Approved, policy: str, words: str | None) -> None:
+    async def test_nobody_there(
+        self, approved: Approved, policy: str, words: str | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
         approved.served.stop()
         await approved.approve({"on_failure": policy})
         assert await approved.ask(announce(1)) == [words]
+        assert "it failed: HttpError: 127.0.0.1: Connect" in caplog.text
+        assert "Traceback" not in caplog.text, "that a service is away is to be expected"
 
     async def test_one_that_hangs_is_not_waited_for_and_what_is_remembered_holds(
         self, approved: Approved, policy: str, words: str | None

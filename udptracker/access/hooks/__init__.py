@@ -5,6 +5,7 @@ What a hook of somebody else's needs is here by name; see docs/hooks.md.
 
 from udptracker.access.hooks.api import (
     Announce,
+    HookFailure,
     OptionError,
     PostHook,
     PostHookFactory,
@@ -17,6 +18,7 @@ from udptracker.core.wire import Event
 __all__ = [
     "Announce",
     "Event",
+    "HookFailure",
     "OptionError",
     "PostHook",
     "PostHookFactory",

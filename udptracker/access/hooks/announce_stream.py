@@ -15,7 +15,7 @@ from typing import Final, final
 
 from hiredis import ReplyError
 
-from udptracker.access.hooks.api import Announce, PostHook, TryAgain
+from udptracker.access.hooks.api import Announce, HookFailure, PostHook, TryAgain
 from udptracker.core.seldom import Seldom
 from udptracker.core.swarm import StoreUnavailable
 from udptracker.redis.link import pack
@@ -40,7 +40,7 @@ _PASSING: Final = (
 """How refusals begin that will not last."""
 
 
-class StreamError(Exception):
+class StreamError(HookFailure):
     """The server refuses entries; the text is its own."""
 
 

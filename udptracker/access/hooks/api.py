@@ -235,6 +235,11 @@ class TryAgain(Exception):
     """From `PostHook.see`: not now. What comes meanwhile waits, and beyond `max_pending` it is dropped and counted."""
 
 
+class HookFailure(Exception):
+    """A failure that is to be expected, such as a service that is away. The text is for an operator, without secrets:
+    it is told in one line, where whatever else a hook raises is told with where it came from."""
+
+
 class OptionError(ValueError):
     """An option that is not as it should be.
 

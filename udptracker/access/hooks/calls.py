@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, Final, final
 
-from udptracker.access.hooks.api import Announce, PreHook, TryAgain
+from udptracker.access.hooks.api import Announce, HookFailure, PreHook, TryAgain
 from udptracker.core.counters import Counters
 from udptracker.core.seldom import Seldom
+from udptracker.core.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,11 @@ class Calls:
         if isinstance(error, TryAgain):
             return Outcome.AGAIN
         self._failures[self._name] += count
-        self._tell(f"it failed: {type(error).__name__}", error)
+        what = f"it failed: {type(error).__name__}"
+        if isinstance(error, HookFailure):
+            self._tell(what, detail=printable(f": {error}"))
+        else:
+            self._tell(what, error)
         return Outcome.FAILED
 
     def _count_duration(self, began: float) -> None:

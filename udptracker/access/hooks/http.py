@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import h11
 
 from udptracker import __version__
+from udptracker.access.hooks.api import HookFailure
 from udptracker.core.text import printable
 
 _MOST_HEAD_BYTES: Final = 16_384
@@ -22,7 +23,7 @@ _MOST_IDLE: Final = 4
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-class HttpError(Exception):
+class HttpError(HookFailure):
     """There is no answer; the text is for an operator, without what the URL has behind its host."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, final
 
-from udptracker.access.hooks.api import MOST_INTERVAL_SECONDS, Announce, PreHook
+from udptracker.access.hooks.api import MOST_INTERVAL_SECONDS, Announce, HookFailure, PreHook
 from udptracker.access.hooks.http import HttpClient
 
 _SECONDS: Final = 3600.0
@@ -24,7 +24,7 @@ _LONGEST_TTL: Final = 86_400.0
 _Key = tuple[bytes, bytes, str]
 
 
-class ApprovalError(Exception):
+class ApprovalError(HookFailure):
     """There is no decision; the text is for an operator."""
 
 
