@@ -41,25 +41,25 @@ class Told:
     """Runs commands on a Redis, and reads what they say."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], *where: str) -> None:
-        self._capsys = capsys
-        self._where = where
+        self.capsys = capsys
+        self.where = where
 
     def __call__(self, *arguments: str) -> list[Any]:
         """The JSON objects of a command that succeeds."""
-        self._capsys.readouterr()
-        assert command(*arguments, *self._where, "--json") == 0
-        return [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
+        self.capsys.readouterr()
+        assert command(*arguments, *self.where, "--json") == 0
+        return [json.loads(line) for line in self.capsys.readouterr().out.splitlines()]
 
     def text(self, *arguments: str) -> str:
-        self._capsys.readouterr()
-        assert command(*arguments, *self._where) == 0
-        return self._capsys.readouterr().out
+        self.capsys.readouterr()
+        assert command(*arguments, *self.where) == 0
+        return self.capsys.readouterr().out
 
     def refused(self, *arguments: str) -> str:
         """The one line of a command that is refused as a whole."""
-        self._capsys.readouterr()
-        assert command(*arguments, *self._where) == 2
-        said = self._capsys.readouterr()
+        self.capsys.readouterr()
+        assert command(*arguments, *self.where) == 2
+        said = self.capsys.readouterr()
         assert (said.out, said.err.count("\n")) == ("", 1)
         return said.err
 
@@ -90,6 +90,32 @@ def test_a_torrent_from_denied_to_forgotten(told: Told) -> None:
     assert changes == [("removed", 2), ("denied", 1), ("denied", 2)]
     assert told("network", "log") == []
     assert "a notice" in told.text("torrent", "log")
+
+
+def test_a_script_is_told_one_line(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    for entries, said in (
+        ([torrent(1).hex()], "1 torrent denied"),
+        ([torrent(2).hex(), torrent(3).hex()], "2 torrents denied"),
+    ):
+        assert command("torrent", "deny", *entries, *told.where) == 0
+        assert tuple(capsys.readouterr()) == (f"{said}\n", "")
+    assert command("torrent", "list", *told.where) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_node_that_shares_no_lists_is_asked_for_its_own(told: Told, tmp_path: Path) -> None:
+    file, config = tmp_path / "denied", tmp_path / "config.yaml"
+    file.write_text(f"{torrent(1).hex()}\n")
+    torrents = {"deny_from": str(file), "deny": [torrent(2).hex()], "allow": [torrent(3).hex()], "unlisted": "deny"}
+    config.write_text(json.dumps({"udptracker": {"access": {"torrents": torrents}}}))
+    alone = Told(told.capsys, "--config", str(config))
+    found = [alone("torrent", "check", torrent(number).hex())[0] for number in (1, 2, 3, 4)]
+    assert [each["verdict"] for each in found] == ["deny", "deny", "allow", "deny"]
+    sources = [[one["source"] for one in each["because"]] for each in found]
+    assert sources == [[str(file)], ["configuration"], ["configuration"], []]
+    assert "lists are shared through Redis" in alone.refused("torrent", "deny", torrent(4).hex())
+    assert "lists are shared through Redis" in Told(told.capsys).refused("torrent", "check", torrent(4).hex())
 
 
 def test_what_decides_over_a_client_and_an_address(told: Told, valkey: StoreServer, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from udptracker.access.base import AccessError
 from udptracker.access.lists import changes
 from udptracker.access.lists.ledger import AT_ONCE, Command, Known, Ledger, Record
 from udptracker.client.arguments import integer
-from udptracker.client.output import fail, show_json, show_table
+from udptracker.client.output import fail, progress_bar, show_json, show_table
 from udptracker.client.targets import BadTarget
 from udptracker.core.listed import (
     CLIENTS,
@@ -37,6 +37,7 @@ from udptracker.core.listed import (
     split_passkey,
 )
 from udptracker.core.swarm import StoreError
+from udptracker.core.text import counted
 
 if TYPE_CHECKING:
     from udptracker.config import Settings
@@ -109,6 +110,8 @@ def _run(args: argparse.Namespace, ask: Ask) -> int:
     try:
         settings = read(args.config, vars(args)).settings
         where = where_shared(settings)
+        if where is None and ask is _check and args.config is not None:
+            return asyncio.run(_check(args, settings, None))
         if where is None:
             raise BadTarget(
                 "lists are shared through Redis: give --storage URL, or the --config of a node that has one"
@@ -147,18 +150,15 @@ async def _change(args: argparse.Namespace, settings: Settings, ledger: Ledger) 
     if args.json:
         show_json({"list": args.which, "change": args.action, "entries": len(found), "version": number})
     else:
-        print(f"{len(found):,} {args.which} {_SAID[what]}")
+        print(f"{counted(len(found), args.which)} {_SAID[what]}")
     return 0
 
 
 async def _change_all(ledger: Ledger, command: Command, found: list[tuple[bytes, Mapping[str, str]]]) -> int:
     """Change them, several slices at once, with a bar on a terminal; the number of the last change."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     number = 0
     slices = iter(range(0, len(found), AT_ONCE))
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"changing {command.which}", total=len(found))
 
         async def work() -> None:
@@ -219,14 +219,11 @@ def _parsed(
 
 
 async def _list(args: argparse.Namespace, settings: Settings, ledger: Ledger) -> int:
-    from rich.console import Console
-    from rich.progress import Progress
-
     rows: list[Known] = []
     count = 0
     seen: set[bytes] = set()
     now = time.time()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"reading {args.which}", total=await ledger.size(args.which))
         async for part in ledger.entries(args.which):
             progress.advance(task, len(part))
@@ -248,8 +245,12 @@ async def _list(args: argparse.Namespace, settings: Settings, ledger: Ledger) ->
     return 0
 
 
-async def _check(args: argparse.Namespace, settings: Settings, ledger: Ledger) -> int:
-    """What decides: of all sources of the node's configuration, as its rules do."""
+async def _check(args: argparse.Namespace, settings: Settings, ledger: Ledger | None) -> int:
+    """What decides: of all sources of the node's configuration, as its rules do.
+
+    Args:
+        ledger: None where no lists are shared.
+    """
     from udptracker.access.lists.part import inline_sources, read_files
 
     which = args.which
@@ -263,7 +264,8 @@ async def _check(args: argparse.Namespace, settings: Settings, ledger: Ledger) -
     tables += [(file.path, file) for file in await read_files(settings.access, [])]
     now = int(time.time())
     found: list[tuple[int, bool, dict[str, Any]]] = []
-    for place, (candidate, known) in enumerate(zip(places, await ledger.find(which, places), strict=True)):
+    shared = [None] * len(places) if ledger is None else await ledger.find(which, places)
+    for place, (candidate, known) in enumerate(zip(places, shared, strict=True)):
         if known is not None:
             found.append((-place, known.denied, {"source": "shared", **_fields(known)}))
         for name, source in tables:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from udptracker.core.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _PIPED_COLUMNS: Final = 200
 """Of a table that nobody looks at."""
@@ -28,6 +31,15 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:  # as `Text`, since in a plain string `[fe80::1]` would be taken for markup
         table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
     Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS).print(table)
+
+
+def progress_bar() -> Progress:
+    """On standard error, and gone at its end; nothing at all, no empty line either, where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 def fail(message: str, status: int) -> int:

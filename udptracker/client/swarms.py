@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from udptracker.client.arguments import integer
 from udptracker.client.conversation import NoAnswer, TrackerClient, TrackerRefused
-from udptracker.client.output import fail, show_json, show_table
+from udptracker.client.output import fail, progress_bar, show_json, show_table
 from udptracker.client.targets import INFO_HASH_HELP, LOOPBACK, BadTarget, format_endpoint, parse_info_hash, resolve
 from udptracker.core.swarm import Counts, StoreError
 from udptracker.core.wire import WireError
@@ -160,10 +160,7 @@ async def _swarms_on_redis(args: argparse.Namespace, holdings: Holdings) -> int:
 
 async def _with_progress(slices: AsyncIterator[Slice]) -> AsyncIterator[Slice]:
     """The slices, with a bar on a terminal that shows how many there are still to come."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("reading swarms", total=None)
         async for part in slices:
             progress.update(task, completed=part.seen, total=part.names)

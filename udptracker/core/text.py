@@ -14,6 +14,15 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def counted(count: int, things: str) -> str:
+    """`1 torrent`, `1,204 torrents`.
+
+    Args:
+        things: their plural, which ends with an s.
+    """
+    return f"{count:,} {things.removesuffix('s') if count == 1 else things}"
+
+
 def is_url(text: str) -> bool:
     """Whether it is a URL of http or https, with a host, and without user, password and fragment."""
     if not (text.isascii() and text.isprintable()) or " " in text:

@@ -16,6 +16,7 @@ from udptracker.access.lists.shared import LOOK_SECONDS, SharedLists, where_shar
 from udptracker.access.lists.tables import GRACE, Clients, Networks, Passkeys, Table, Torrents, make_table
 from udptracker.core.counters import ALLOWED, DENIED, FROM_FILE, Counters
 from udptracker.core.listed import CLIENTS, LISTS, NETWORKS, PARSE, PASSKEYS, TORRENTS, split_passkey
+from udptracker.core.text import counted
 from udptracker.core.tracker import Admit
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Lists:
         for which in LISTS:
             for verdict, past in ((ALLOWED, "allowed"), (DENIED, "denied")):
                 if count := self._counters.access_entries[f"{which} {verdict}"]:
-                    words.append(f"{count:,} {which} {past}")
+                    words.append(f"{counted(count, which)} {past}")
         return ", ".join(words)
 
     def _begin(self, look: Callable[[], Awaitable[object]], interval: float) -> None:
