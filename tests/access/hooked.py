@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.access.support import Gate
+from tests.access.support import Gate, use
 from tests.config.support import settings
 from udptracker.access.access import Access
 from udptracker.access.hooks.part import Hooks
@@ -18,7 +18,6 @@ class Hooked:
     def __init__(self) -> None:
         self.gate = Gate(max_pending=10_000)
         self.access: Access | None = None
-        self._given = settings()
 
     async def use(self, *prehooks: dict[str, Any], posthooks: Sequence[dict[str, Any]] = (), **body: Any) -> None:
         given = settings(prehooks=list(prehooks), posthooks=list(posthooks), **body)
@@ -26,8 +25,7 @@ class Hooked:
             self.access = Access([Hooks(given, self.gate.counters)], self.gate.guard, self.gate.tracker)
             await self.access.open()
         else:
-            await self.access.use(given, self._given)
-        self._given = given
+            await use(self.access, given)
 
     async def close(self) -> None:
         if self.access is not None:

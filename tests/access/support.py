@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from udptracker.access.access import Access
 from udptracker.access.base import Rule, SlowRule, Watcher
 from udptracker.access.guard import Guard
+from udptracker.config import Settings
 from udptracker.core import wire
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import Counters
@@ -20,6 +22,12 @@ INFO_HASH = bytes(range(20))
 PEER_ID = b"-UT0001-000000006881"
 SOURCE = bytes((192, 0, 2, 1))
 NOW = 1_700_000_000.0
+
+
+async def use(access: Access, settings: Settings) -> None:
+    """As a reload does."""
+    await access.prepare(settings)
+    access.take()
 
 
 class Gate:

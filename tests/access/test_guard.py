@@ -8,8 +8,9 @@ from struct import unpack_from
 
 import pytest
 
-from tests.access.support import INFO_HASH, SOURCE, Gate, announce, scrape
+from tests.access.support import INFO_HASH, SOURCE, Gate, announce, scrape, use
 from udptracker.access.access import Access
+from udptracker.access.base import Prepared
 from udptracker.config import Settings
 from udptracker.core import wire
 from udptracker.core.counters import ANNOUNCED, CONNECTED, SCRAPED
@@ -216,8 +217,14 @@ class PartOfDoors:
     async def open(self) -> None:
         """Nothing to get."""
 
-    async def use(self, settings: Settings) -> None:
-        self.doors = ()
+    async def prepare(self, settings: Settings) -> Prepared:
+        def take() -> None:
+            self.doors = ()
+
+        async def give_up() -> None:
+            """Nothing to let go of."""
+
+        return Prepared(take, give_up)
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -243,7 +250,7 @@ class TestTheDoor:
         assert sorted(gate.answers) == [kind for kind in (CONNECTED, ANNOUNCED, SCRAPED) if kind != kept_out]
         assert gate.counters.dropped[STALE] == 1
         assert asked == [SOURCE] * 3
-        await access.use(Settings(), Settings())
+        await use(access, Settings())
         gate.answers.clear()
         gate.ask(announce(ANNOUNCED), scrape(SCRAPED, INFO_HASH))
         assert sorted(gate.answers) == [ANNOUNCED, SCRAPED]

@@ -13,6 +13,7 @@ import pytest
 from tests.access import some_hooks
 from tests.access.hooked import Hooked, until
 from tests.access.support import INFO_HASH, PEER_ID, SOURCE, announce, scrape
+from tests.config.support import settings
 from udptracker.access.base import AccessError
 from udptracker.access.hooks import Announce, Event
 from udptracker.access.hooks.api import MOST_THREADS
@@ -309,15 +310,22 @@ class TestLife:
         hooked.gate.ask(announce(2, port=1))
         assert await hooked.refusals(2) == [None]
 
-    async def test_changes_that_overtake_each_other_leave_nothing_open(self, hooked: WithOthers) -> None:
+    async def test_what_is_prepared_and_not_taken_leaves_nothing_open(self, hooked: WithOthers) -> None:
+        await hooked.use(hook("AtOnce", ports=[1]))
+        assert hooked.access is not None
+        for port in (2, 3):
+            await hooked.access.prepare(settings(prehooks=[hook("AtOnce", ports=[port])]))
+        await hooked.access.give_up()
+        assert [each.life for each in some_hooks.made] == [["open"], ["open", "close"], ["open", "close"]]
+        hooked.gate.ask(announce(1, port=1), announce(2, port=2), announce(3, port=3))
+        assert await hooked.refusals(1, 2, 3) == ["not this port", None, None]
+
+    async def test_what_is_prepared_at_the_end_is_closed(self, hooked: WithOthers) -> None:
         await hooked.use()
-        slow = hook("AtOnce", opens_in=0.1, ports=[1])
-        await asyncio.gather(hooked.use(slow), hooked.use(hook("AtOnce", ports=[2])))
-        first, second = some_hooks.made
-        await until(lambda: first.life == ["open", "close"], "the first to be closed")
-        hooked.gate.ask(announce(1, port=1), announce(2, port=2))
-        assert await hooked.refusals(1, 2) == [None, "not this port"]
-        assert second.life == ["open"]
+        assert hooked.access is not None
+        await hooked.access.prepare(settings(prehooks=[hook("AtOnce")]))
+        await hooked.close()
+        assert hooked.hook.life == ["open", "close"]
 
     async def test_other_terms_are_taken_by_the_same_hook(self, hooked: WithOthers) -> None:
         await hooked.use(hook("Later", {"timeout": "1h"}))

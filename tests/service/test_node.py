@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.access import some_hooks
 from tests.support.servers import StoreServer
 from tests.support.turns import until
 from tests.support.udp import NoAnswer, TrackerClient
@@ -213,3 +214,19 @@ async def test_other_timeouts_of_the_store_hold_at_once(start: Start, valkey: St
         assert (await running.announce(1)).leechers == 1, "the stand-in does not answer"
     finally:
         valkey.resume()
+
+
+async def test_changes_that_overtake_each_other_end_with_the_last_and_leave_nothing_open(start: Start) -> None:
+    some_hooks.made.clear()
+    running = await start()
+
+    def given(interval: str, opens_in: float) -> Any:
+        hook = {"name": "tests.access.some_hooks:AtOnce", "options": {"opens_in": opens_in}}
+        return config.from_tree({"announce_interval": interval, "prehooks": [hook]}, "udptracker", {}).settings
+
+    node, keys = running.node, [b"secret"]
+    await asyncio.gather(node.use(given("10m", 0.1), keys), node.use(given("11m", 0.0), keys))
+    first, second = some_hooks.made
+    await until(lambda: first.life == ["open", "close"], "the first to be closed")
+    assert second.life == ["open"]
+    assert (await running.announce(6881)).interval == 660

@@ -253,3 +253,43 @@ def test_what_only_shows_when_it_is_taken_refuses_all_of_it(daemons: Daemons, tm
     reload(daemon, "configuration reloaded: announce_interval, access.torrents.deny_from")
     with daemon.client() as client, pytest.raises(Refused, match="unapproved torrent"):
         client.announce(INFO_HASH, 6881)
+
+
+SLOW = """  announce_interval: 11m
+  prehooks:
+    - name: tests.access.some_hooks:AtOnce
+      options: {{opens_in: 3, unable: {unable}}}"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hook_that_takes_its_time_to_open_is_waited_for(daemons: Daemons, tmp_path: Path, workers: str) -> None:
+    """Longer than a worker has for other answers: what it says in the end holds for all."""
+    path = tmp_path / "udptracker.yaml"
+    write(path, "  announce_interval: 10m")
+    daemon = daemons("memory", arguments=["--config", str(path), "--workers", workers])
+    write(path, SLOW.format(unable="true"))
+    reload(daemon, "the configuration is refused: what was read before still holds")
+    assert "does not open: ConnectionError: nobody there" in daemon.log
+    pids = workers_of(daemon)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: daemon.log.count("died") == len(pids), "every death to be said")
+    daemon.wait_until_ready()
+    assert daemon.announce(INFO_HASH, 6881).interval == 600
+    write(path, SLOW.format(unable="false"))
+    reload(daemon, "configuration reloaded: announce_interval, prehooks")
+    assert daemon.announce(INFO_HASH, 6881).interval == 660
+    assert "not every worker" not in daemon.log
+
+
+def test_a_worker_that_dies_before_it_has_taken_them_is_born_with_what_holds(daemons: Daemons, tmp_path: Path) -> None:
+    path = tmp_path / "udptracker.yaml"
+    write(path, "  announce_interval: 10m")
+    daemon = daemons("memory", arguments=["--config", str(path), "--workers", "2"])
+    write(path, SLOW.format(unable="true"))
+    daemon.signal(signal.SIGHUP)
+    os.kill(workers_of(daemon)[0], signal.SIGKILL)
+    eventually(lambda: "still holds" in daemon.log, "the refusal")
+    daemon.wait_until_ready()
+    assert daemon.log.count("died") == 1
+    assert daemon.announce(INFO_HASH, 6881).interval == 600

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from udptracker.access.base import AccessError, Part, Watcher
+from udptracker.access.base import Part, Prepared, Watcher
 from udptracker.access.guard import Guard
 from udptracker.access.hooks.part import Hooks
 from udptracker.access.limits.part import Limits
@@ -16,9 +15,6 @@ from udptracker.core.tracker import Admit, Tracker
 
 if TYPE_CHECKING:
     from udptracker.config import Settings
-
-
-log = logging.getLogger(__name__)
 
 
 class Parts(NamedTuple):
@@ -45,7 +41,7 @@ class Access:
         parts: in the order in which they decide.
         guard: applies the rules.
         tracker: asks at its door who may ask at all.
-        watchers: see what was let through, besides those of the parts; others do from the next `use` on.
+        watchers: see what was let through, besides those of the parts; others do from the next `take` on.
     """
 
     def __init__(self, parts: Sequence[Part], guard: Guard, tracker: Tracker, watchers: Sequence[Watcher] = ()) -> None:
@@ -53,6 +49,7 @@ class Access:
         self._guard = guard
         self._tracker = tracker
         self.watchers = tuple(watchers)
+        self._prepared: list[Prepared] = []
 
     async def open(self) -> None:
         """Raises:
@@ -62,29 +59,36 @@ class Access:
             await part.open()
         self._put_in_force()
 
-    async def use(self, settings: Settings, before: Settings) -> None:
-        """Decide by other settings from now on.
+    async def prepare(self, settings: Settings) -> None:
+        """Get ready for other settings, in place of those that were not taken; nothing is decided by them yet.
 
         Raises:
-            AccessError: a part cannot; all decide by those `before`.
+            AccessError: a part cannot decide by them.
         """
-        taken: list[Part] = []
+        await self.give_up()
         try:
             for part in self._parts:
-                await part.use(settings)
-                taken.append(part)
-        except AccessError:
-            for part in taken:
-                try:
-                    await part.use(before)
-                except AccessError as error:  # a list of before that cannot be read any more
-                    log.error("who may announce is decided by the new configuration in part: %s", error)
+                self._prepared.append(await part.prepare(settings))
+        except BaseException:
+            await self.give_up()
             raise
-        finally:
-            self._put_in_force()
+
+    def take(self) -> None:
+        """Decide by what is prepared from now on, all parts at once."""
+        for prepared in self._prepared:
+            prepared.take()
+        self._prepared = []
+        self._put_in_force()
+
+    async def give_up(self) -> None:
+        """Let go of what is prepared."""
+        prepared, self._prepared = self._prepared, []
+        for each in prepared:
+            await each.give_up()
 
     async def close(self) -> None:
         """Let go of everything."""
+        await self.give_up()
         for part in self._parts:
             await part.close()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from udptracker.core.tracker import Admit, Question
 
@@ -37,10 +37,18 @@ Watcher = Callable[[Sequence[Question]], None]
 """Sees what was let through, before it is answered. It must not take long, raise, or keep what it sees unbounded."""
 
 
+class Prepared(NamedTuple):
+    """Other settings that a part can decide by. `take` has it do so from now on and cannot fail; `give_up` lets go of
+    what was made for them."""
+
+    take: Callable[[], None]
+    give_up: Callable[[], Awaitable[None]]
+
+
 class Part(Protocol):
     """What belongs together: its settings, what it reads or asks elsewhere, and what it decides.
 
-    What it decides by is read again after `open` and after each `use`.
+    What it decides by is read again after `open` and whenever other settings are taken.
     """
 
     @property
@@ -66,11 +74,11 @@ class Part(Protocol):
             AccessError: it never can.
         """
 
-    async def use(self, settings: Settings) -> None:
-        """Decide by other settings from now on.
+    async def prepare(self, settings: Settings) -> Prepared:
+        """Get ready for other settings; until they are taken nothing is decided by them.
 
         Raises:
-            AccessError: it cannot; what held before still holds.
+            AccessError: it cannot decide by them.
         """
 
     async def close(self) -> None:

@@ -109,11 +109,14 @@ class Node:
         self._transports: list[TurnTransport] = []
         self._serving = False
         self._chores = Chores(self.counters)
+        self._changing = asyncio.Lock()
+        self._prepared: tuple[Settings, tuple[bytes, ...]] | None = None
 
     async def start(self) -> None:
         """Open the store and the access control, then read from the sockets."""
         await self.store.open()
-        await self._access.open()
+        async with self._changing:  # other settings may come before the first are in force
+            await self._access.open()
         with contextlib.suppress(TimeoutError):  # before the first request, unless the store takes too long
             async with asyncio.timeout(FIRST_SECONDS):
                 await self._refresh_keys()
@@ -157,12 +160,42 @@ class Node:
         if self._sharing is not None:
             self._sharing.close()
 
+    async def prepare(self, settings: Settings, keys: Sequence[bytes]) -> None:
+        """Get ready for these, without going by any of them.
+
+        Raises:
+            AccessError: see `use`.
+        """
+        async with self._changing:
+            await self._prepare(settings, tuple(keys))
+
+    async def _prepare(self, settings: Settings, keys: tuple[bytes, ...]) -> None:
+        self._prepared = None
+        await self._access.prepare(settings)
+        self._prepared = settings, keys
+
+    async def give_up(self) -> None:
+        """Let go of what is prepared."""
+        async with self._changing:
+            self._prepared = None
+            await self._access.give_up()
+
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> bool:
-        """Go on with these from now on; of another store, other addresses and so on see `reload.NEEDS_A_RESTART`."""
+        """Go on with these from now on, also if they were not prepared; of another store, other addresses and so on
+        see `reload.NEEDS_A_RESTART`."""
+        async with self._changing:
+            if self._prepared != (settings, tuple(keys)):
+                await self._prepare(settings, tuple(keys))
+            self._take(settings, tuple(keys))
+        return True
+
+    def _take(self, settings: Settings, keys: tuple[bytes, ...]) -> None:
+        """Go on with what is prepared."""
         before, keys_before = self._settings, self._keys
+        self._prepared = None
         self._access.watchers = self._watchers(settings)
-        await self._access.use(settings, before)
-        self._settings, self._keys = settings, tuple(keys)
+        self._access.take()
+        self._settings, self._keys = settings, keys
         if (keys_before, _of_ids(before)) != (self._keys, _of_ids(settings)):
             self._tracker.connection_ids = _connection_ids(settings, self._all_keys())
         self._tracker.use(_policy(settings))
@@ -175,7 +208,6 @@ class Node:
         self._use_in_store(self._config)
         self._chores.hurry()
         self._status_swarms = settings.status_swarms
-        return True
 
     def _watchers(self, settings: Settings) -> tuple[Watcher, ...]:
         """Who sees every announce that was let through."""

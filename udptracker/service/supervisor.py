@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -19,7 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from udptracker.access.base import AccessError
 from udptracker.config import Settings
@@ -44,6 +45,14 @@ _LOOK_SECONDS: Final = 0.01
 """Between two looks at a process that is about to end."""
 
 
+class _Asked(NamedTuple):
+    """A question to a worker that is not answered yet, by its number, and when it was asked."""
+
+    number: int
+    answer: asyncio.Future[Any]
+    at: float
+
+
 class Worker:
     """One worker as the parent sees it: a process, and a channel on which it answers questions."""
 
@@ -63,8 +72,8 @@ class Worker:
         self._of_the_dead: dict[str, Any] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
-        self._asked: dict[str, asyncio.Future[Any]] = {}
-        self._asked_at: dict[str, float] = {}
+        self._numbers = itertools.count(1)
+        self._asked: dict[str, _Asked] = {}
         self.serving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when it serves for the first time; a `StoreError` if it says then that it never can."""
 
@@ -122,14 +131,25 @@ class Worker:
             self._of_the_dead = kept if dead is None else {**kept, **without_the_living(merged([kept, dead]))}
             self._last = None
 
+    async def prepare(self, settings: Settings, keys: Sequence[bytes]) -> str | None:
+        """Have it get ready for other settings and keys. Empty once it is, why it cannot use them, or None if it is
+        dead or stands still."""
+        return await self._say(orders.PREPARE, for_worker(settings), tuple(keys))
+
     async def use(self, settings: Settings, keys: Sequence[bytes]) -> str | None:
-        """Give it and its successors other settings and keys. Empty once it has taken them, why it cannot, or None if
-        it does not say so in time."""
+        """Give them to it and its successors; the same once it has taken them."""
         self._orders = self._orders._replace(settings=for_worker(settings), keys=tuple(keys))
-        if orders.USE in self._asked:
-            del self._asked[orders.USE]  # of earlier ones, which nobody waits for any more
-        answer: str | None = await self.ask(orders.USE, self._orders.settings, self._orders.keys)
-        return answer
+        return await self._say(orders.USE, self._orders.settings, self._orders.keys)
+
+    async def _say(self, question: str, *given: object) -> str | None:
+        """Its answer, for which it has as long as it answers others meanwhile: a hook may take its time to open."""
+        self._asked.pop(question, None)  # of earlier ones, which nobody waits for any more
+        answer: asyncio.Future[str | None] | None = self._ask(question, given)
+        while answer is not None and not answer.done():
+            lives, _ = await asyncio.gather(self.ask(orders.SNAPSHOT), asyncio.wait({answer}, timeout=_ANSWER_SECONDS))
+            if lives is None:
+                break
+        return answer.result() if answer is not None and answer.done() else None
 
     async def ask(self, question: str, *given: object) -> Any:
         """The worker's answer; None if it is dead or does not answer in time.
@@ -140,7 +160,7 @@ class Worker:
         answer = self._ask(question, given)
         if answer is None:
             return None
-        left = self._asked_at[question] + _ANSWER_SECONDS - time.monotonic()
+        left = self._asked[question].at + _ANSWER_SECONDS - time.monotonic()
         await asyncio.wait({answer}, timeout=max(left, 0.0))
         return answer.result() if answer.done() else None
 
@@ -150,16 +170,19 @@ class Worker:
         return None if answer is None else await asyncio.shield(answer)
 
     def _ask(self, question: str, given: tuple[object, ...]) -> asyncio.Future[Any] | None:
-        answer = self._asked.get(question)
-        if answer is None and self._channel is not None and self._channel.send((question, given)):
-            answer = self._asked[question] = asyncio.get_running_loop().create_future()
-            self._asked_at[question] = time.monotonic()
-        return answer
+        asked = self._asked.get(question)
+        if asked is None:
+            number = next(self._numbers)
+            if self._channel is None or not self._channel.send((question, number, given)):
+                return None
+            answer = asyncio.get_running_loop().create_future()
+            asked = self._asked[question] = _Asked(number, answer, time.monotonic())
+        return asked.answer
 
     def tell(self, order: str, *given: object) -> None:
         """Nobody waits for its answer."""
         if self._channel is not None:
-            self._channel.send((order, given))
+            self._channel.send((order, 0, given))
 
     def hang_up(self) -> None:
         """Tell it to stop."""
@@ -187,14 +210,14 @@ class Worker:
     def _read(self, channel: Channel) -> None:
         with contextlib.suppress(BlockingIOError):
             try:
-                word, answer = channel.receive()
+                word, number, answer = channel.receive()
             except EOFError:
                 asyncio.get_running_loop().remove_reader(channel.fileno())
                 channel.close()
                 if self._channel is channel:
                     self._channel = None
                 for asked in self._asked.values():
-                    asked.set_result(None)
+                    asked.answer.set_result(None)
                 self._asked.clear()
                 self._look()
                 return
@@ -206,8 +229,8 @@ class Worker:
                     log.error("%s: %s", self.name, answer)
                 else:
                     self.serving.set_exception(StoreError(answer))
-            elif word in self._asked:
-                self._asked.pop(word).set_result(answer)
+            elif word in self._asked and self._asked[word].number == number:
+                self._asked.pop(word).answer.set_result(answer)
 
 
 class Supervisor:
@@ -221,7 +244,6 @@ class Supervisor:
         counters: Counters,
     ) -> None:
         self._sockets = sockets
-        self._in_use = settings, tuple(keys)
         self._status_swarms = settings.status_swarms
         self._keeps = bool(settings.storage.snapshot()[0])
         boxes = self._mailboxes = None if settings.storage.config.is_shared else Mailboxes(len(sockets))
@@ -270,17 +292,18 @@ class Supervisor:
         """Give every worker other settings and keys; whether all have taken them.
 
         Raises:
-            AccessError: one of them cannot; all are given those of before again.
+            AccessError: one of them cannot, and none of them has.
         """
-        answers = await asyncio.gather(*(each.use(settings, keys) for each in self._workers))
+        answers = await asyncio.gather(*(each.prepare(settings, keys) for each in self._workers))
         why_not = next(filter(None, answers), None)
         if why_not is not None:
-            await asyncio.gather(*(each.use(*self._in_use) for each in self._workers))
+            for each in self._workers:
+                each.tell(orders.GIVE_UP)
             raise AccessError(why_not)
-        self._in_use = settings, tuple(keys)
+        taken = await asyncio.gather(*(each.use(settings, keys) for each in self._workers))
         self._status_swarms = settings.status_swarms
         self._keeps = bool(settings.storage.snapshot()[0])
-        return None not in answers
+        return all(why_not == "" for why_not in taken)
 
     async def save(self, path: str) -> list[str]:
         """See `Service`."""

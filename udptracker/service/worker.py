@@ -22,7 +22,19 @@ from udptracker.observe import logs
 from udptracker.service import lifecycle
 from udptracker.service.channel import Channel
 from udptracker.service.node import Node
-from udptracker.service.orders import BUSIEST, READY, REFUSED, SAVE, SAVE_AT_STOP, SERVING, SNAPSHOT, USE, Orders
+from udptracker.service.orders import (
+    BUSIEST,
+    GIVE_UP,
+    PREPARE,
+    READY,
+    REFUSED,
+    SAVE,
+    SAVE_AT_STOP,
+    SERVING,
+    SNAPSHOT,
+    USE,
+    Orders,
+)
 from udptracker.spawning import take_signals
 
 if TYPE_CHECKING:
@@ -57,12 +69,12 @@ async def _work(orders: Orders, channel: Channel) -> int:
     _Answers(node, channel, told)
 
     def serving() -> None:
-        channel.send((SERVING, None))
+        channel.send((SERVING, 0, None))
 
     try:
         await lifecycle.live(node, told, serving)
     except (StoreError, AccessError) as error:
-        channel.send((REFUSED, str(error)))
+        channel.send((REFUSED, 0, str(error)))
         return 1
     return 0
 
@@ -77,6 +89,8 @@ class _Answers:
         self._questions: dict[str, Callable[..., Awaitable[Any]]] = {
             SNAPSHOT: node.snapshots,
             READY: node.ready,
+            PREPARE: partial(_prepare, node),
+            GIVE_UP: node.give_up,
             USE: partial(_use, node),
             BUSIEST: node.busiest,
             SAVE: node.save,
@@ -87,35 +101,45 @@ class _Answers:
 
     def _read(self) -> None:
         try:
-            question, given = self._channel.receive()
+            question, number, given = self._channel.receive()
         except BlockingIOError:
             return
         except EOFError:
             self._loop.remove_reader(self._channel.fileno())
             self._told.set()
             return
-        task = self._loop.create_task(self._answer(question, given))
+        task = self._loop.create_task(self._answer(question, number, given))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, question: str, given: tuple[Any, ...]) -> None:
+    async def _answer(self, question: str, number: int, given: tuple[Any, ...]) -> None:
         answer = None
         try:
             answer = await self._questions[question](*given)
         except Exception:  # the parent asks nothing a second time that is not answered
             log.exception("the parent's question %s could not be answered", question)
-        self._channel.send((question, answer))
+        self._channel.send((question, number, answer))
 
 
 async def _save_at_stop(node: Node, path: str) -> None:
     node.save_at_stop(path)
 
 
+async def _prepare(node: Node, settings: Settings, keys: tuple[bytes, ...]) -> str:
+    """Why they could not be used; empty once they can."""
+    try:
+        await node.prepare(settings, keys)
+    except AccessError as error:
+        return str(error)
+    return ""
+
+
 async def _use(node: Node, settings: Settings, keys: tuple[bytes, ...]) -> str:
     """Why they cannot be used; empty once they are."""
     try:
         await node.use(settings, keys)
-    except AccessError as error:
+    except AccessError as error:  # it was not there, or stood still, when others were asked whether they can
+        log.error("the new configuration is not taken: %s", error)
         return str(error)
     logs.use(settings.log_level, settings.log_format)
     return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.access.support import INFO_HASH, SOURCE, Gate, announce, scrape
+from tests.access.support import INFO_HASH, SOURCE, Gate, announce, scrape, use
 from tests.config.support import settings
 from tests.support.turns import until
 from udptracker.access.access import Access
@@ -89,7 +89,7 @@ class Guarded:
         self.access = Access([self.part], self.gate.guard, self.gate.tracker)
 
     async def use(self, *, log_peers: bool = False, **given: Any) -> None:
-        await self.access.use(settings(log_peers=log_peers, access={"limits": given}), settings())
+        await use(self.access, settings(log_peers=log_peers, access={"limits": given}))
 
     def connects(self, count: int) -> int:
         requests = [(wire.encode_connect_request(each), SOURCE, None) for each in range(count)]

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from tests.access.lists.support import listed, settings_of
-from tests.access.support import INFO_HASH, NOW, PEER_ID, SOURCE, Gate, announce, scrape
+from tests.access.support import INFO_HASH, NOW, PEER_ID, SOURCE, Gate, announce, scrape, use
 from tests.config.support import fault, tree
 from tests.support.nodes import until
-from udptracker.access.base import AccessError
+from udptracker.access.access import Access
+from udptracker.access.base import AccessError, Part
+from udptracker.access.hooks.part import Hooks
+from udptracker.access.lists.part import Lists
 from udptracker.access.lists.rules import PasskeyRule
-from udptracker.config import Settings
+from udptracker.config import from_tree
 from udptracker.core import wire
 from udptracker.core.reasons import DENIED_NETWORK, UNAPPROVED_CLIENT, UNAPPROVED_PASSKEY, UNAPPROVED_TORRENT
 from udptracker.net.burst import packed_source
@@ -29,7 +32,7 @@ class TestTorrents:
     async def test_a_denied_one_is_refused_and_has_no_peers_in_a_scrape(self) -> None:
         async with listed() as gate:
             gate.ask(announce(1), announce(2, OTHER))
-            await gate.access.use(settings_of(torrents={"deny": [INFO_HASH.hex()]}), Settings())
+            await use(gate.access, settings_of(torrents={"deny": [INFO_HASH.hex()]}))
             gate.ask(announce(3), announce(4, OTHER), scrape(5, INFO_HASH, OTHER, INFO_HASH))
             assert [gate.refusal(each) for each in (3, 4)] == [UNAPPROVED_TORRENT, None]
             answer = gate.answers[5]
@@ -178,7 +181,7 @@ class TestFiles:
         async with listed() as gate:
             for path in (pipe, tmp_path):
                 with pytest.raises(AccessError, match="found no file"):
-                    await gate.access.use(settings_of(torrents={"deny_from": str(path)}), Settings())
+                    await use(gate.access, settings_of(torrents={"deny_from": str(path)}))
 
     @pytest.mark.parametrize("bad", ["zz", "é" * 20, "0" * 41, "x" * 9000, b"\xff\xfe"])
     async def test_a_bad_line_is_named_and_the_old_list_stays(
@@ -196,7 +199,7 @@ class TestFiles:
             assert "expected 40 hexadecimal digits" in caplog.text
             file.touch()
             with pytest.raises(AccessError, match="line 3"):
-                await gate.access.use(settings_of(torrents={"deny_from": str(file)}), Settings())
+                await use(gate.access, settings_of(torrents={"deny_from": str(file)}))
             file.write_text(f"{OTHER.hex()}\n")
             await until(lambda: gate.lists.unwanted(OTHER))
 
@@ -209,6 +212,26 @@ class TestFiles:
             assert gate.lists.unwanted(INFO_HASH)
             await asyncio.sleep(0)
             assert gate.counters.access_failures["file"] == 1
+
+    async def test_what_another_part_refuses_leaves_a_list_in_force_that_cannot_be_read_again(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "torrents"
+        file.write_text(f"{INFO_HASH.hex()}\n")
+        before = settings_of(torrents={"deny_from": str(file)})
+        refused = from_tree({"prehooks": [{"name": "no.such.module:hook"}]}, "udptracker", {}).settings
+        gate = Gate()
+        parts: list[Part] = [Lists(before, gate.counters, speaks=True), Hooks(before, gate.counters)]
+        access = Access(parts, gate.guard, gate.tracker)
+        await access.open()
+        try:
+            file.write_text("no info hash\n")
+            with pytest.raises(AccessError):
+                await use(access, refused)
+            gate.ask(announce(1))
+            assert gate.refusal(1) == UNAPPROVED_TORRENT
+        finally:
+            await access.close()
 
     async def test_a_start_with_a_bad_one_is_refused(self, tmp_path: Path) -> None:
         file = tmp_path / "passkeys"
@@ -269,17 +292,17 @@ async def test_lists_that_nobody_has_ask_about_nothing(tmp_path: Path) -> None:
     async with listed() as gate:
         assert (gate.tracker.admit, gate.lists.rules) == (None, [])
         for which in ("torrents", "clients"):
-            await gate.access.use(settings_of(**{which: {"unlisted": "deny"}}), Settings())
+            await use(gate.access, settings_of(**{which: {"unlisted": "deny"}}))
             gate.answers.clear()
             gate.ask(announce(1))
             assert gate.refusal(1) is not None, which
-        await gate.access.use(settings_of(passkeys={"required": True}), Settings())
+        await use(gate.access, settings_of(passkeys={"required": True}))
         gate.answers.clear()
         gate.ask(announce(1))
         assert gate.refusal(1) is not None
         file = tmp_path / "networks"
         file.touch()
-        await gate.access.use(settings_of(networks={"deny_from": str(file)}), Settings())
+        await use(gate.access, settings_of(networks={"deny_from": str(file)}))
         file.write_text("192.0.2.0/24\n")
         await until(lambda: gate.counters.access_entries["networks deny"])
         gate.answers.clear()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from udptracker.access.base import AccessError, Rule, SlowRule, Watcher
+from udptracker.access.base import AccessError, Prepared, Rule, SlowRule, Watcher
 from udptracker.access.hooks.at_once import AtOnce
 from udptracker.access.hooks.deciding import Asking, Deciding, Decisions
 from udptracker.access.hooks.finding import words
@@ -53,7 +54,6 @@ class Hooks:
         self._counters = counters
         self._kept: list[_Kept] = []
         self._leaving: set[asyncio.Task[None]] = set()
-        self._changing = asyncio.Lock()
 
     @property
     def rules(self) -> Sequence[Rule]:
@@ -77,14 +77,10 @@ class Hooks:
         return [kept.hook for kept in self._kept if not isinstance(kept.hook, Watching)]
 
     async def open(self) -> None:
-        await self.use(self._settings)
+        (await self.prepare(self._settings)).take()
 
-    async def use(self, settings: Settings) -> None:
-        """Those that are as before go on, the others are made; if one cannot be, all is as before."""
-        async with self._changing:  # one may take so long to open that the next change has come
-            await self._change(settings)
-
-    async def _change(self, settings: Settings) -> None:
+    async def prepare(self, settings: Settings) -> Prepared:
+        """Those that are as before go on, the others are made."""
         left, now, fresh = list(self._kept), [], []
         try:
             for place, at, hook in _configured(settings):
@@ -102,14 +98,18 @@ class Hooks:
         except BaseException:
             await _close(fresh)
             raise
-        for kept, hook in now:
-            if isinstance(kept.hook, Decisions | Watching):
-                kept.hook.terms = hook
-        self._kept = [kept for kept, _ in now]
-        if left:
-            task = asyncio.create_task(_leave(left))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+
+        def take() -> None:
+            for kept, hook in now:
+                if isinstance(kept.hook, Decisions | Watching):
+                    kept.hook.terms = hook
+            self._kept = [kept for kept, _ in now]
+            if left:
+                task = asyncio.create_task(_leave(left))
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
+
+        return Prepared(take, partial(_close, fresh))
 
     async def close(self) -> None:
         for task in self._leaving:

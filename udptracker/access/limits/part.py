@@ -12,9 +12,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from udptracker.access.base import Rule, SlowRule, Watcher
+from udptracker.access.base import Prepared, Rule, SlowRule, Watcher
 from udptracker.access.limits.door import Door, Limit
 from udptracker.access.limits.offenders import Offenders, shown
 from udptracker.access.limits.peers import PeersRule
@@ -32,6 +33,10 @@ _REPORT_SECONDS: Final = 60.0
 _WORST: Final = 3
 _MINUTE: Final = 60.0
 _V6_BYTES: Final = {64: 8, 56: 7, 48: 6}
+
+
+async def _nothing() -> None:
+    """There is nothing to let go of."""
 
 
 def _place(name: str) -> int:
@@ -77,8 +82,8 @@ class Limits:
     async def open(self) -> None:
         self._reporting = asyncio.get_running_loop().create_task(self._report())
 
-    async def use(self, settings: Settings) -> None:
-        self._use(settings)
+    async def prepare(self, settings: Settings) -> Prepared:
+        return Prepared(partial(self._use, settings), _nothing)
 
     async def close(self) -> None:
         if self._reporting is not None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from udptracker.access.base import AccessError, Rule, SlowRule, Watcher
+from udptracker.access.base import AccessError, Prepared, Rule, SlowRule, Watcher
 from udptracker.access.lists.files import ListFile
 from udptracker.access.lists.rules import ClientRule, NetworkDoor, PasskeyRule, TorrentRule
 from udptracker.access.lists.shared import LOOK_SECONDS, SharedLists, where_shared
@@ -59,6 +59,7 @@ class Lists:
         self._networks = NetworkDoor()
         self._inline: list[Source] = []
         self._files: list[ListFile] = []
+        self._gone: list[Table] = []
         self._shared = self._make_shared(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._swept = 0.0
@@ -95,11 +96,18 @@ class Lists:
             log.info("lists: %s", words)
         self._begin(self._look, TICK_SECONDS)
 
-    async def use(self, settings: Settings) -> None:
-        files = await read_files(settings.access, self._files)
-        self._settings = settings.access
-        self._inline, self._files = inline_sources(self._settings), files
-        self._put_in_force()
+    async def prepare(self, settings: Settings) -> Prepared:
+        files, inline = await read_files(settings.access, self._files), inline_sources(settings.access)
+
+        def take() -> None:
+            self._gone += [file.table for file in self._files if file not in files]
+            self._settings, self._inline, self._files = settings.access, inline, files
+            self._put_in_force()
+
+        async def give_up() -> None:
+            self._gone += [file.table for file in files if file not in self._files]
+
+        return Prepared(take, give_up)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -191,7 +199,9 @@ class Lists:
             if self._speaks:
                 log.info("lists: %s was read again, %d entries", file.path, sum(file.table.counts()))
             self._put_in_force()
-            await let_go(before)
+            self._gone.append(before)
+        while self._gone:
+            await let_go(self._gone.pop())
         now = time.time()
         if now - self._swept >= _SWEEP_SECONDS:
             self._swept = now
