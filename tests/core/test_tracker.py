@@ -1,10 +1,7 @@
-"""The core driven without an event loop, over a real memory store."""
+"""What the core makes of the requests of those who are proven: questions for the store, and answers."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable
-from ipaddress import ip_address
 from struct import pack
 from typing import Any
 
@@ -12,198 +9,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udptracker.core import reasons, wire
-from udptracker.core.connection_id import ConnectionIds
-from udptracker.core.counters import Counters
+from tests.core.driven import (
+    ANNOUNCE_BODY,
+    INFO_HASH,
+    MAPPED,
+    PEER_ID,
+    PORT,
+    REFUSALS,
+    TRANSACTION,
+    V4,
+    V6,
+    Core,
+    packed,
+    refusal,
+    request,
+    sources,
+)
+from udptracker.core import wire
 from udptracker.core.policy import Policy
 from udptracker.core.swarm import (
     AnnounceOperation,
     AnnounceResult,
-    Result,
     Role,
     ScrapeOperation,
     StoreError,
     StoreUnavailable,
 )
-from udptracker.core.tracker import Question, Tracker, Turn
-from udptracker.core.wire import Action, AnnounceRequest, AnnounceResponse, Event, ScrapeResponse, SwarmStats
-from udptracker.storage.memory import MemoryStore
-
-NOW = 1_700_000_000.25
-V4, V6, MAPPED = "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"
-INFO_HASH, PEER_ID = bytes(range(20)), b"-UT0001-000000006881"
-PORT = 6881
-TRANSACTION = 0xFEEDBEEF
-ARRIVED = 7
-BAD_ID = reasons.BAD_CONNECTION_ID
-DROPS = dict.fromkeys(reasons.DROPS, 0)
-REFUSALS = dict.fromkeys(reasons.REFUSALS, 0)
-
-sources = pytest.mark.parametrize("host", [V4, V6], ids=["ipv4", "ipv6"])
-
-
-def packed(host: str) -> bytes:
-    """As peers of this host are kept: an IPv4-mapped address is an IPv4 one."""
-    address = ip_address(host)
-    mapped = address.ipv4_mapped if address.version == 6 else None
-    return (mapped or address).packed
-
-
-def request(**fields: Any) -> AnnounceRequest:
-    """A leecher's first announce, but for the given fields."""
-    start = AnnounceRequest(INFO_HASH, PEER_ID, 0, 1, 0, Event.STARTED, bytes(4), 0, -1, PORT)
-    return start._replace(**fields)
-
-
-class Core:
-    """A tracker over a memory store, and a client that has a connection id at every address."""
-
-    def __init__(self, policy: Policy | None = None, draw: float = 0.0) -> None:
-        self.ids = ConnectionIds([b"secret"])
-        self.counters = Counters()
-        self.store = MemoryStore(random.Random(1).random)
-        self.tracker = Tracker(self.ids, policy or Policy(), lambda: draw, self.counters)
-
-    def id_for(self, host: str) -> bytes:
-        return self.ids.issue(packed(host), NOW)
-
-    def receive(self, data: bytes, host: str = V4, now: float = NOW) -> bytes | Question | None:
-        """What a turn of one datagram comes to: a reply, a question, or silence."""
-        turn = self.tracker.receive([(data, packed(host.partition("%")[0]), host)], now, ARRIVED)
-        assert (turn.arrived, turn.faults) == (ARRIVED, [])
-        if turn.questions:
-            (question,) = turn.questions
-            assert (question.data, question.handle, turn.replies) == (data, host, [])
-            return question
-        if turn.replies:
-            ((reply, handle),) = turn.replies
-            assert (handle, sum(turn.answered)) == (host, 1)
-            return reply
-        return None
-
-    def respond(self, question: Question, result: Result | StoreError) -> bytes:
-        """The reply to a question that the store has answered."""
-        turn = Turn(ARRIVED)
-        self.tracker.respond(question, result, turn)
-        ((reply, handle),) = turn.replies
-        assert handle == question.handle
-        return reply
-
-    def proven(self, action: int, body: bytes, host: str = V4) -> bytes | Question | None:
-        """The outcome of a request with a good connection id."""
-        return self.receive(self.id_for(host) + pack(">II", action, TRANSACTION) + body, host)
-
-    def asked(self, host: str = V4, **fields: Any) -> AnnounceOperation:
-        """What the store is asked for an announce."""
-        data = wire.encode_announce_request(self.id_for(host), TRANSACTION, request(**fields))
-        outcome = self.receive(data, host)
-        assert isinstance(outcome, Question)
-        assert isinstance(outcome.operation, AnnounceOperation)
-        return outcome.operation
-
-    def answer(self, data: bytes, host: str = V4) -> bytes:
-        """The reply to a request that may need the store."""
-        outcome = self.receive(data, host)
-        if isinstance(outcome, Question):
-            outcome = self.respond(outcome, self.store.apply(outcome.operation))
-        assert outcome is not None
-        return outcome
-
-    def announce(self, host: str = V4, **fields: Any) -> AnnounceResponse:
-        data = wire.encode_announce_request(self.id_for(host), TRANSACTION, request(**fields))
-        response = wire.decode_response(self.answer(data, host))
-        assert isinstance(response, AnnounceResponse)
-        assert response.transaction_id == TRANSACTION
-        return response
-
-    def scrape(self, info_hashes: Iterable[bytes], host: str = V4) -> tuple[SwarmStats, ...]:
-        data = wire.encode_scrape_request(self.id_for(host), TRANSACTION, list(info_hashes))
-        response = wire.decode_response(self.answer(data, host))
-        assert isinstance(response, ScrapeResponse)
-        assert response.transaction_id == TRANSACTION
-        return response.swarms
-
-    def fill(self, count: int, host: str = V4) -> None:
-        """Announce this many leechers on ports from 10000 on."""
-        for port in range(10_000, 10_000 + count):
-            self.announce(host, port=port)
-
-
-@pytest.fixture
-def core() -> Core:
-    return Core()
-
-
-def refusal(reason: str) -> bytes:
-    """An error response with these words, byte by byte."""
-    return pack(">II", 3, TRANSACTION) + reason.encode() + b"\0"
-
-
-ANNOUNCE_BODY = wire.encode_announce_request(bytes(8), 0, request())[16:]
-
-
-class TestConnect:
-    @pytest.mark.parametrize("host", [V4, V6, MAPPED])
-    def test_issues_an_id_for_the_source(self, core: Core, host: str) -> None:
-        reply = core.receive(wire.encode_connect_request(TRANSACTION), host)
-        assert reply == pack(">II", 0, TRANSACTION) + core.id_for(host)
-        assert core.counters.requests == [int(host != V6), int(host == V6), 0, 0, 0, 0]
-
-    def test_what_follows_the_16_bytes_changes_nothing(self, core: Core) -> None:
-        plain = wire.encode_connect_request(TRANSACTION)
-        assert core.receive(plain + bytes(200)) == core.receive(plain)
-
-    @pytest.mark.parametrize("magic", [bytes(8), b"\xff" * 8, (0x41727101980 + 1).to_bytes(8, "big")])
-    def test_without_the_magic_there_is_silence(self, core: Core, magic: bytes) -> None:
-        assert core.receive(magic + pack(">II", 0, TRANSACTION)) is None
-        assert core.counters.dropped == DROPS | {"connect without magic": 1}
-
-    def test_a_connection_id_is_no_magic(self, core: Core) -> None:
-        assert core.proven(Action.CONNECT, b"") is None
-
-    @pytest.mark.parametrize("size", range(16))
-    def test_short_packets_are_met_with_silence(self, core: Core, size: int) -> None:
-        assert core.receive(wire.encode_connect_request(TRANSACTION)[:size]) is None
-        assert core.counters.dropped == DROPS | {"short packet": 1}
-
-
-class TestUnproven:
-    """A sender without a good connection id is answered with nothing longer than what it sent."""
-
-    @sources
-    @pytest.mark.parametrize("action", [1, 2, 3, 4, 5, 0xFFFFFFFF])
-    def test_a_long_packet_is_refused(self, core: Core, host: str, action: int) -> None:
-        reply = core.receive(bytes(8) + pack(">II", action, TRANSACTION) + bytes(98), host)
-        assert reply == refusal("bad connection ID")
-        assert core.counters.refused == REFUSALS | {"bad connection ID": 1}
-
-    @pytest.mark.parametrize(("size", "answered"), [(16, False), (25, False), (26, True), (27, True)])
-    def test_a_refusal_is_never_longer_than_its_cause(self, core: Core, size: int, answered: bool) -> None:
-        reply = core.receive((bytes(8) + pack(">II", 2, TRANSACTION)).ljust(size, b"\0"))
-        assert reply == (refusal("bad connection ID") if answered else None)
-        assert core.counters.refused["bad connection ID"] == int(answered)
-        assert core.counters.dropped["bad connection ID"] == int(not answered)
-
-    @pytest.mark.parametrize(("issued_to", "used_by"), [(V4, "192.0.2.2"), (V4, V6), (V6, V4), (V6, "2001:db8::2")])
-    def test_the_id_of_another_address_proves_nothing(self, core: Core, issued_to: str, used_by: str) -> None:
-        data = wire.encode_announce_request(core.id_for(issued_to), TRANSACTION, request())
-        assert core.receive(data, used_by) == refusal("bad connection ID")
-
-    def test_an_id_expires(self, core: Core) -> None:
-        data = wire.encode_announce_request(core.id_for(V4), TRANSACTION, request())
-        assert isinstance(core.receive(data, V4, NOW + 119), Question)
-        assert core.receive(data, V4, NOW + 121) == refusal("bad connection ID")
-
-    @given(st.binary(max_size=200), st.sampled_from([V4, V6, MAPPED, "fe80::1%lo"]))
-    def test_any_bytes_amplify_nothing(self, data: bytes, host: str) -> None:
-        reply = Core().receive(data, host)
-        assert reply is None or (isinstance(reply, bytes) and len(reply) <= len(data))
-
-    @given(st.integers(0, 2**32 - 1), st.binary(max_size=200))
-    def test_any_request_amplifies_nothing(self, action: int, body: bytes) -> None:
-        data = wire.PROTOCOL_ID + pack(">II", action, TRANSACTION) + body
-        reply = Core().receive(data)
-        assert reply is None or (isinstance(reply, bytes) and len(reply) <= len(data))
+from udptracker.core.tracker import Question
+from udptracker.core.wire import Action, Event, SwarmStats
 
 
 class TestProven:
@@ -421,40 +254,6 @@ class TestAnswers:
         row, zeros = SwarmStats(0, 0, 1), SwarmStats(0, 0, 0)
         assert core.scrape([INFO_HASH, unknown, INFO_HASH], host) == (row, zeros, row)
         assert core.counters.requests[4 + (host == V6)] == 1
-
-
-UNPROVEN = wire.encode_announce_request(bytes(8), TRANSACTION, request())
-
-
-def test_refusals_are_told_to_whoever_wants_to_know() -> None:
-    told: list[tuple[str, bytes]] = []
-    counters = Counters()
-    tracker = Tracker(
-        ConnectionIds([b"secret"]), Policy(), lambda: 0.0, counters, lambda *refusal: told.append(refusal)
-    )
-    source = packed(V4)
-    for _ in range(2):
-        tracker.receive([(UNPROVEN, source, None)], NOW, ARRIVED)
-    assert told == [(BAD_ID, source)]
-
-
-class TestRepeatedRefusals:
-    """A client that repeats a refused announce at once, for ever, is met with silence, in which it connects anew."""
-
-    def test_one_a_minute_for_each_address(self, core: Core) -> None:
-        refused = [core.receive(UNPROVEN, V4, NOW + at) is not None for at in (0, 0.001, 30, 59, 130, 131)]
-        assert refused == [True, False, False, False, True, False]
-        assert core.receive(UNPROVEN, V6, NOW + 59) == refusal(BAD_ID)
-        assert core.counters.dropped[BAD_ID] == 4
-
-    def test_even_one_that_never_stops_is_told_now_and_then(self, core: Core) -> None:
-        told = sum(core.receive(UNPROVEN, V4, NOW + at) is not None for at in range(3600))
-        assert 20 <= told <= 60
-
-    def test_what_is_remembered_is_bounded(self, core: Core) -> None:
-        for number in range(200_000):
-            core.tracker.receive([(UNPROVEN, number.to_bytes(4, "big"), None)], NOW, ARRIVED)
-        assert core.counters.refused[BAD_ID] == 200_000
 
 
 @pytest.mark.parametrize(("host", "ip"), [(V4, bytes(4)), (V6, bytes(16))])

@@ -7,7 +7,8 @@ from typing import Final
 
 from tests.fuzz.access import ListTarget, TokenTarget
 from tests.fuzz.base import Target
-from tests.fuzz.store import LinkTarget, MapTarget, OperatorTarget, RepliesTarget
+from tests.fuzz.links import LinkTarget, MapTarget
+from tests.fuzz.store import OperatorTarget, RepliesTarget
 from tests.fuzz.texts import ConfigTarget, ResponseTarget
 from tests.fuzz.turn import TurnTarget
 

@@ -3,135 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from math import nan
-from typing import Any
 
 import pytest
-import pytest_asyncio
 import uvloop
 
+from tests.net.served import (
+    CONNECT,
+    INFO_HASH,
+    NOW,
+    Client,
+    Clients,
+    Served,
+    announce,
+)
 from tests.support.transport import RecordingTransport
 from tests.support.turns import until
 from udptracker.core import wire
-from udptracker.core.connection_id import ConnectionIds
-from udptracker.core.counters import Counters
 from udptracker.core.executor import Asker, Executor
-from udptracker.core.policy import Policy
 from udptracker.core.reasons import (
     REPLY_WOULD_BLOCK,
     SOCKET_ERROR,
     UNANSWERABLE,
     UNFORESEEN,
 )
-from udptracker.core.tracker import Datagram, Tracker, Turn
-from udptracker.core.wire import AnnounceResponse, ConnectResponse, Event, ScrapeResponse
-from udptracker.net.endpoint import TurnTransport, UdpEndpoint
+from udptracker.core.tracker import Datagram, Turn
+from udptracker.core.wire import AnnounceResponse, ConnectResponse, ScrapeResponse
+from udptracker.net.endpoint import UdpEndpoint
 from udptracker.net.pace import Pace
-from udptracker.net.sockets import bind, since_boot
-from udptracker.service.batcher import Direct
-from udptracker.storage.memory import MemoryStore
-
-BUFFER = 1 << 18
-NOW = 1_700_000_000.0
-SECOND = 1_000_000_000
-INFO_HASH = bytes(range(20))
-CONNECT = wire.encode_connect_request(7)
-
-
-class Served:
-    """A tracker on memory that serves sockets of this loop."""
-
-    def __init__(self) -> None:
-        self.counters = Counters()
-        self.ids = ConnectionIds([b"secret"])
-        self.tracker = Tracker(self.ids, Policy(), random.random, self.counters)
-        self.executor: Executor = Direct(MemoryStore(random.random), self.tracker, self.counters)
-        self.transports: list[TurnTransport] = []
-
-    def endpoint(self) -> UdpEndpoint:
-        return UdpEndpoint(self.tracker, self.executor, self.counters, lambda: NOW)
-
-    def dropped(self) -> dict[str, int]:
-        """Datagrams left unanswered, by those reasons that occurred."""
-        return {reason: count for reason, count in self.counters.dropped.items() if count}
-
-    def on(self, host: str, port: int = 0, pace: float = 0.001) -> int:
-        """Serve an address; its port."""
-        sock = bind(host, port, share_port=False, receive_buffer=BUFFER)
-        self.transports.append(TurnTransport(asyncio.get_running_loop(), sock, self.endpoint(), pace))
-        bound: int = sock.getsockname()[1]
-        return bound
-
-    def close(self) -> None:
-        for transport in self.transports:
-            transport.close()
-
-
-class Client:
-    """A socket that takes answers from wherever they come and says from where."""
-
-    def __init__(self, host: str, port: int, source: str = "") -> None:
-        self.to = (host, port)
-        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.setblocking(False)
-        if source:
-            self.socket.bind((source, 0))
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendto(data, self.to)
-
-    async def answer(self) -> tuple[wire.Response, str]:
-        """The next response, and the address it came from."""
-        received: list[Any] = []
-
-        def arrived() -> bool:
-            try:
-                received.extend(self.socket.recvfrom(65535))
-            except BlockingIOError:
-                return False
-            return True
-
-        await until(arrived, "an answer")
-        data, source = received
-        return wire.decode_response(data), source[0]
-
-    async def connect(self) -> bytes:
-        self.send(CONNECT)
-        response, _ = await self.answer()
-        assert isinstance(response, ConnectResponse)
-        return response.connection_id
-
-
-Clients = Callable[..., Client]
-
-
-@pytest_asyncio.fixture
-async def served() -> AsyncIterator[Served]:
-    served = Served()
-    yield served
-    served.close()
-
-
-@pytest_asyncio.fixture
-async def client() -> AsyncIterator[Clients]:
-    """Makes clients that are closed with the test."""
-    made: list[Client] = []
-
-    def make(*args: Any, **options: Any) -> Client:
-        made.append(Client(*args, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.socket.close()
-
-
-def announce(connection_id: bytes, options: bytes = b"") -> bytes:
-    request = wire.AnnounceRequest(INFO_HASH, bytes(20), 0, 1, 0, Event.STARTED, bytes(4), 0, -1, 6881, options)
-    return wire.encode_announce_request(connection_id, 9, request)
 
 
 class TestReplies:
@@ -223,72 +124,6 @@ class TestDatagrams:
         assert seen[0] < 200
         assert sum(sum(each.counts) for each in served.counters.durations[:4]) == 200
         assert served.counters.bytes_out == 200 * 16
-
-
-class TestPace:
-    """Datagrams that come one by one, but fast, are read at a pace of the endpoint's own."""
-
-    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-    async def test_all_are_answered(self, served: Served, client: Clients, host: str) -> None:
-        asking = client("127.0.0.1", served.on(host))
-        for waiting in (0.0, 0.0005, 0.003):
-            for _ in range(20):
-                await asking.connect()
-                await asyncio.sleep(waiting)
-        assert served.counters.requests[0] == 60
-
-    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-    async def test_many_are_read_in_few_turns(
-        self, served: Served, client: Clients, host: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """What is sent between two turns waits for the next one, and without anything to read none is due."""
-        monkeypatch.setattr(Pace, "is_kept", lambda pace, received, now: received > 0)
-        asking = client("127.0.0.1", served.on(host, pace=0.05))
-        for _ in range(2):
-            await asking.connect()
-        for _ in range(20):
-            asking.send(CONNECT)
-            await asyncio.sleep(0)
-        assert served.counters.requests[0] == 2
-        for _ in range(20):
-            await asking.answer()
-        await asyncio.sleep(0.12)
-        assert await asking.connect()
-
-    async def test_the_end_comes_between_two_turns(self, served: Served, client: Clients) -> None:
-        asking = client("127.0.0.1", served.on("127.0.0.1"))
-        for _ in range(10):
-            await asking.connect()
-        served.transports[0].stop_reading()
-        asking.send(CONNECT)
-        await asyncio.sleep(0.02)
-        assert served.counters.requests[0] == 10
-
-
-class TestStandingStill:
-    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-    async def test_what_came_meanwhile_is_dropped(self, served: Served, client: Clients, host: str) -> None:
-        asking = client("127.0.0.1", served.on(host))
-        for _ in range(3):
-            asking.send(CONNECT)
-        transport = served.transports[0]
-        transport.beat(since_boot() + 16 * SECOND)
-        assert served.dropped() == {"stale": 3}
-        assert await asking.connect(), "what comes afterwards is answered"
-        assert served.counters.requests[0] == 1
-
-    async def test_not_after_a_moment(self, served: Served, client: Clients) -> None:
-        asking = client("127.0.0.1", served.on("127.0.0.1"))
-        asking.send(CONNECT)
-        served.transports[0].beat(since_boot() + 14 * SECOND)
-        assert (await asking.answer())[0]
-        assert not served.dropped()
-
-    async def test_not_before_a_closed_socket(self, served: Served) -> None:
-        served.on("127.0.0.1")
-        served.close()
-        served.transports[0].beat(since_boot() + 16 * SECOND)
-        assert not served.dropped()
 
 
 class TestWhatCannotBeSent:
@@ -399,41 +234,3 @@ class TestOtherTransports:
         served = Served()
         served.endpoint().datagram_received(CONNECT, ("127.0.0.1", 0))
         assert served.dropped() == {UNANSWERABLE: 1}
-
-
-class HeldExecutor:
-    """Keeps the turns it is given."""
-
-    def __init__(self) -> None:
-        self.turns: list[tuple[Turn, Asker]] = []
-
-    def submit(self, turn: Turn, asker: Asker) -> None:
-        self.turns.append((turn.take_questions(64), asker))
-
-    async def drain(self) -> None:
-        """Nothing is answered by itself."""
-
-
-class TestStopping:
-    async def test_what_arrives_later_stays_unread_and_replies_still_go_out(
-        self, served: Served, client: Clients
-    ) -> None:
-        held = HeldExecutor()
-        direct, served.executor = served.executor, held
-        asking = client("127.0.0.1", served.on("127.0.0.1"))
-        asking.send(announce(await asking.connect()))
-        await until(lambda: bool(held.turns), "the announce")
-        served.transports[0].stop_reading()
-        asking.send(CONNECT)
-        for turn, asker in held.turns:
-            direct.submit(turn, asker)
-            asker.answer(turn)
-        assert isinstance((await asking.answer())[0], AnnounceResponse)
-        assert served.counters.requests[:3] == [1, 0, 1]
-
-    async def test_twice_is_as_good_as_once(self, served: Served) -> None:
-        served.on("127.0.0.1")
-        transport = served.transports[0]
-        for _ in range(2):
-            transport.stop_reading()
-            transport.close()

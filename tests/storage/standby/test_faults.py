@@ -1,4 +1,4 @@
-"""What a store that goes away and comes back may do to a node: broken values, other clocks, lost data."""
+"""What a store that goes away and comes back may do to a node: broken values, lost data, late commands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -17,69 +17,32 @@ from tests.storage.contract import (
     COMPLETED,
     LEECHER,
     NONE,
-    SECOND,
     SEEDER,
     STARTED,
     STOPPED,
     announce,
     ask,
     ask_all,
-    endpoint_of,
-    endpoints,
     hash_of,
     peer_of,
     scrape,
 )
+from tests.storage.standby.support import (
+    peers,
+    swarm,
+    through,
+)
 from tests.support.cluster import StoreCluster
 from tests.support.nodes import Node, node_on, until, until_answer
-from tests.support.proxy import OtherTime, Proxy
+from tests.support.proxy import Proxy
 from tests.support.servers import StoreServer
-from tests.support.stores import make_redis_store, redis_store
+from tests.support.stores import make_redis_store
 from udptracker.core.swarm import IPV4, StoreUnavailable
 from udptracker.core.wire import SwarmStats
 from udptracker.storage.memory import MemoryStore
 from udptracker.storage.redis.layout import downloads_key, stopped_key
 from udptracker.storage.redis.store import RedisStore
 from udptracker.storage.replayable import Identity
-
-_HOUR = 3600
-
-
-def swarm(letter: str, number: int = 1) -> str:
-    """The name of a swarm hash."""
-    return f"IPv4_{letter}_{hash_of(number).hex()}"
-
-
-def peers(client: redis.Redis, letter: str, number: int = 1) -> set[bytes]:
-    """Who is in a swarm."""
-    return set(cast(list[bytes], client.hkeys(swarm(letter, number))))
-
-
-class Steady:
-    """This machine's steady clock, which a test moves on."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> int:
-        return time.monotonic_ns() + int(self.ahead * SECOND)
-
-
-@pytest.fixture
-def other_time() -> OtherTime:
-    """How far the server's clock is ahead of what it was."""
-    return OtherTime()
-
-
-@pytest.fixture
-def proxy(valkey: StoreServer, other_time: OtherTime) -> Iterator[Proxy]:
-    with Proxy(valkey.port, other_time) as proxy:
-        yield proxy
-
-
-def through(proxy: Proxy) -> str:
-    """The URL of the server behind a proxy."""
-    return f"redis://127.0.0.1:{proxy.port}/0"
 
 
 class TestBrokenValues:
@@ -204,57 +167,6 @@ class TestRecovery:
         assert "'time'" in caplog.text
 
 
-class TestClocks:
-    @pytest.mark.parametrize("behind", [3 * _HOUR, -3 * _HOUR])
-    async def test_a_node_started_while_the_store_is_away_dates_right(
-        self, store_servers: StoreServers, monkeypatch: pytest.MonkeyPatch, behind: int
-    ) -> None:
-        server = store_servers()
-        server.kill()
-        wall = time.time_ns
-        monkeypatch.setattr(time, "time_ns", lambda: wall() - behind * SECOND)
-        async with node_on(server.url) as node:
-            monkeypatch.undo()
-            assert abs(node.store.now() - time.time_ns()) > _HOUR * SECOND
-            heard = time.time_ns()
-            await ask(node.store, announce(1, SEEDER, STARTED))
-            await asyncio.to_thread(server.start)
-            await node.is_back()
-            with server.client() as client:
-                (stamp,) = cast(list[bytes], client.hvals(swarm("S")))
-            assert abs(int(stamp) - heard) < 5 * SECOND
-            assert (await node.store.reap(node.store.now() - 60 * SECOND)).peers == 0
-            assert await scrape(node.store, 1) == [SwarmStats(1, 0, 0)]
-
-    async def test_a_clock_that_jumped_ahead_expires_nobody(
-        self, valkey: StoreServer, proxy: Proxy, other_time: OtherTime, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Neither by the node that saw it, nor by one that was started afterwards; the stale go when they are."""
-        async with node_on(through(proxy)) as node:
-            await ask_all(node.store, [announce(number, SEEDER, STARTED) for number in range(20)])
-            with valkey.client() as client:
-                stale = node.store.now() - 120 * SECOND
-                client.hset(swarm("S"), mapping={peer_of(number): stale for number in (100, 101)})
-            other_time.seconds = _HOUR
-            await until(lambda: node.store.now() > time.time_ns() + _HOUR // 2 * SECOND)
-            assert "jumped by +3600" in caplog.text
-            await until(lambda: client_has(valkey, "udptracker_clock_jump"))
-            async with redis_store(through(proxy), remember_stops=60.0) as other:
-                for store in (node.store, other):
-                    report = await store.reap(store.now() - 60 * SECOND)
-                    assert report.ran
-                    assert report.peers == (2 if store is node.store else 0)
-            with valkey.client() as client:
-                assert peers(client, "S") == {peer_of(number) for number in range(20)}
-
-    async def test_a_clock_that_jumped_back_expires_nobody(self, proxy: Proxy, other_time: OtherTime) -> None:
-        async with node_on(through(proxy)) as node:
-            await ask_all(node.store, [announce(number, SEEDER, STARTED) for number in range(20)])
-            other_time.seconds = -_HOUR
-            await until(lambda: node.store.now() < time.time_ns() - _HOUR // 2 * SECOND)
-            assert (await node.store.reap(node.store.now() - 60 * SECOND)).peers == 0
-
-
 class TestLostData:
     async def test_flushall_is_noticed(self, valkey: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
         async with node_on(valkey.url) as first, node_on(valkey.url) as second:
@@ -328,63 +240,6 @@ class TestLostData:
             await asyncio.sleep(0.2)
             with valkey.client() as client:
                 assert peers(client, "S") == set()
-
-
-class TestAge:
-    """What is older than `peer_lifetime`, here 60 s, is neither given out nor kept nor replayed."""
-
-    async def test_of_what_was_remembered(self, store_servers: StoreServers) -> None:
-        server, steady = store_servers(), Steady()
-        async with node_on(server.url, steady=steady) as node:
-            await ask(node.store, announce(1, SEEDER, STARTED))
-            steady.ahead = 40.0
-            await ask(node.store, announce(2, SEEDER, STARTED))
-            steady.ahead = 80.0
-            server.kill()
-            await ask(node.store, announce(3, LEECHER, STARTED))
-
-            async def finds() -> bool:
-                return endpoints(await ask(node.store, announce(3, LEECHER, NONE))) != []
-
-            await until_answer(finds)
-            assert endpoints(await ask(node.store, announce(3, LEECHER, NONE))) == [endpoint_of(2)]
-            steady.ahead = 101.0
-            await node.store.reap(node.store.now() - 60 * SECOND)
-            assert endpoints(await ask(node.store, announce(3, LEECHER, NONE))) == []
-            await asyncio.to_thread(server.start)
-            await node.is_back()
-            with server.client() as client:
-                assert (peers(client, "S"), peers(client, "L")) == (set(), {peer_of(3)})
-
-    async def test_of_the_journal(self, store_servers: StoreServers) -> None:
-        server, steady = store_servers(), Steady()
-        async with node_on(server.url, steady=steady) as node:
-            server.kill()
-            await ask(node.store, announce(1, SEEDER, STARTED))
-            steady.ahead = 40.0
-            await ask(node.store, announce(2, SEEDER, STARTED))
-            steady.ahead = 80.0
-            await asyncio.to_thread(server.start)
-            await node.is_back()
-            with server.client() as client:
-                assert peers(client, "S") == {peer_of(2)}
-
-    async def test_without_anybody_to_reap_it(self, store_servers: StoreServers) -> None:
-        """Only one worker of a node reaps; the others' stand-ins grow old, too."""
-        server, steady = store_servers(), Steady()
-        async with node_on(server.url, steady=steady, gc_interval=0.5) as node:
-            server.kill()
-            await ask_all(node.store, [announce(number, SEEDER, STARTED) for number in range(20)])
-            steady.ahead = 80.0
-            await until(lambda: not node.counters.buffered)
-            assert await scrape(node.store, 1) == [SwarmStats(0, 0, 0)]
-
-    async def test_it_is_kept_no_longer(self, valkey: StoreServer) -> None:
-        steady = Steady()
-        async with node_on(valkey.url, steady=steady) as node:
-            await ask_all(node.store, [announce(number, SEEDER, STARTED) for number in range(20)])
-            steady.ahead = 80.0
-            await until(lambda: len(node.store._recent) == 0)
 
 
 class TestAReplay:
@@ -501,9 +356,3 @@ async def _holds_all(node: Node, swarms: int) -> bool:
     node.counters.standby_answers = 0
     rows = await scrape(node.store, *range(swarms))
     return not node.counters.standby_answers and [row.seeders for row in rows] == [1] * swarms
-
-
-def client_has(server: StoreServer, key: str) -> bool:
-    """Whether a key is there."""
-    with server.client() as client:
-        return bool(client.exists(key))
