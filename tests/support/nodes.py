@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -67,3 +68,16 @@ async def until_answer(ask_again: Callable[[], Awaitable[bool]]) -> None:
             if await ask_again():
                 return
             await asyncio.sleep(0.01)
+
+
+async def left_by(opening: Coroutine[Any, Any, None], close: Callable[[], Awaitable[None]]) -> set[asyncio.Task[Any]]:
+    """The tasks that are left of what is told to end while it opens, and does."""
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(opening)
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await close()
+    return asyncio.all_tasks() - before

@@ -12,7 +12,9 @@ import pytest
 from tests.access.lists.support import Listed
 from tests.access.lists.test_shared import ledger_at
 from tests.access.support import INFO_HASH, announce
+from tests.conftest import StoreServers
 from tests.redis.servers import answering, listening
+from tests.support.nodes import left_by
 from udptracker.access.lists.changes import ALLOW, Change, pack_change, unpack_changes
 from udptracker.access.lists.ledger import Gap, Known, Ledger
 from udptracker.core.listed import PASSKEYS, TORRENTS, hash_passkey
@@ -82,3 +84,11 @@ def test_a_name_that_nobody_could_have_given_is_none(user: Any) -> None:
 
 def test_what_is_known_may_be_nested_deeply() -> None:
     assert Known(PASSKEYS, hash_passkey(b"x"), False, 0, b"[" * 100_000).about() == {}
+
+
+async def test_an_opening_that_is_given_up_leaves_nothing(store_servers: StoreServers) -> None:
+    server = store_servers()
+    server.pause()
+    gate = Listed(shared=server.url)
+    assert await left_by(gate.access.open(), gate.access.close) == set()
+    server.resume()

@@ -26,7 +26,7 @@ from tests.storage.contract import (
     peer_of,
     scrape,
 )
-from tests.support.nodes import Node, node_on, until, until_answer
+from tests.support.nodes import Node, left_by, node_on, until, until_answer
 from tests.support.servers import StoreServer
 from tests.support.stores import counters_of, make_redis_store, recount
 from tests.support.waiting import PATIENCE
@@ -348,4 +348,13 @@ async def test_closing_while_the_store_stands_still_is_quick(store_servers: Stor
     server.pause()
     await ask(node.store, announce(2, SEEDER, STARTED))
     await asyncio.wait_for(node.store.close(), PATIENCE)
+    server.resume()
+
+
+async def test_an_opening_that_is_given_up_leaves_nothing(store_servers: StoreServers) -> None:
+    """What it would have met, such as a server that is too old, is nobody's news any more."""
+    server = store_servers()
+    server.pause()
+    node = Node(server.url)
+    assert await left_by(node.store.open(), node.store.close) == set()
     server.resume()

@@ -116,14 +116,14 @@ class SharedLists:
     async def open(self) -> None:
         """Have the lists: of Redis, or if it does not answer at once of the file, or none for as long as it is away."""
         self._topology.start()
-        first = asyncio.ensure_future(self._first_word())
-        await asyncio.wait({first}, timeout=_FIRST_SECONDS)
-        if first.done() and first.exception() is None and await self.look():
-            return
-        first.cancel()
-        with contextlib.suppress(asyncio.CancelledError, StoreError):
-            await first
-        await self._read_cache()
+        try:
+            async with asyncio.timeout(_FIRST_SECONDS):
+                await self._first_word()
+        except TimeoutError:
+            await self._read_cache()
+        else:
+            if not await self.look():
+                await self._read_cache()
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -126,13 +126,8 @@ class StandbyStore(PeerStore):
         Raises:
             StoreError: the primary answers and can never serve.
         """
-        opening = asyncio.ensure_future(self._primary.open())
-        await asyncio.wait({opening}, timeout=_FIRST_WAIT)
         try:
-            if not opening.done():
-                opening.cancel()
-                raise StoreUnavailable("it does not answer yet")
-            opening.result()
+            await within(_FIRST_WAIT, self._primary.open())
             self._connections = self._primary.connections
             self._identity = await within(ROUND_TRIPS * self._timeout, self._primary.check())
         except StoreUnavailable as error:
