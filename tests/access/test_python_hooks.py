@@ -436,5 +436,8 @@ async def test_closing_leaves_what_does_not_close(hooked: WithOthers, caplog: py
         await hooked.use(posthooks=[hook("Seeing")])
         hooked.gate.ask(announce(1))
         await until(lambda: hooked.hook.calls, "the call")
+        hooked.gate.ask(announce(2), announce(3))
         await hooked.close()
+    assert f"hook {MODULE}:Seeing is closed, and was not shown the last 3 announces" in caplog.text
+    assert hooked.gate.counters.hook_drops[hooked.name("Seeing")] == 3
     assert f"hook {MODULE}:Seeing did not close as it should: TimeoutError" in caplog.text

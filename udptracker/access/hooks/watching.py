@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any, Final, final
 
@@ -11,6 +12,8 @@ from udptracker.access.hooks.calls import Calls, Outcome
 from udptracker.access.hooks.deciding import shown
 from udptracker.core.counters import Counters
 from udptracker.core.tracker import Question
+
+log = logging.getLogger(__name__)
 
 _MOST_IN_A_CALL: Final = 1024
 _FIRST_PAUSE: Final = 0.1
@@ -43,8 +46,11 @@ class Watching:
         """Show what waits, and close the hook; whatever that raises."""
         try:
             if self._showing is not None:
-                await self._showing
+                await asyncio.wait({self._showing})
         finally:
+            if left := self._shown + len(self._waiting):
+                self._drops[self._name] += left
+                log.warning("hook %s is closed, and was not shown the last %d announces", self._name, left)
             if self._showing is not None:
                 self._showing.cancel()
             await self._hook.close()
