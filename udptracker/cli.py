@@ -69,6 +69,7 @@ def _register_check(commands: Commands[argparse.ArgumentParser]) -> None:
         "file", metavar="FILE", type=Path, nargs="?", help="without one, the environment alone is looked at"
     )
     check.add_argument("--store", action="store_true", help="try every command that is needed on the store, too")
+    check.add_argument("--access", action="store_true", help="read the lists and open the hooks, as a start does")
     check.set_defaults(run=_check)
 
 
@@ -176,7 +177,33 @@ def _check(arguments: argparse.Namespace) -> int:
     for warning in loaded.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     print(config.dump(loaded.settings, loaded.origins), end="")
-    return _check_store(loaded.settings) if arguments.store else 0
+    status = _check_access(loaded.settings) if arguments.access else 0
+    return max(status, _check_store(loaded.settings) if arguments.store else 0)
+
+
+def _check_access(settings: config.Settings) -> int:
+    """Say what keeps a start from deciding who may announce, on standard error; the exit status."""
+    import asyncio
+
+    from udptracker.access.access import make_parts
+    from udptracker.access.base import AccessError
+    from udptracker.core.counters import Counters
+
+    async def faults() -> list[str]:
+        found = []
+        for part in make_parts(settings, Counters(), speaks=False):
+            try:
+                await part.open()
+            except AccessError as error:
+                found.append(str(error))
+            finally:
+                await part.close()
+        return found
+
+    found = asyncio.run(faults())
+    for words in found or ["lists are read and hooks open"]:
+        print(printable(f"access: {words}"), file=sys.stderr)
+    return 1 if found else 0
 
 
 def _check_store(settings: config.Settings) -> int:
