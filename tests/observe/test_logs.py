@@ -194,3 +194,24 @@ def test_a_strangers_words_are_one_printable_line() -> None:
     assert first.endswith(r"ERROR it says \x1b]0;owned\x07\n")
     assert lines[-1] == r"ValueError: \x1b[31m\x9b"
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_signals_handler_may_log_in_the_middle_of_a_line() -> None:
+    """As those of a process that has just begun do; in a process of its own, which would else stand still for ever."""
+    program = """
+import logging, signal
+from udptracker.observe import logs
+logs.configure("info")
+log = logging.getLogger("a test")
+heard = 0
+def hear(*_):
+    global heard
+    heard += 1
+    log.warning("heard the signal %d", heard)
+signal.signal(signal.SIGALRM, hear)
+while heard < 1000:
+    signal.setitimer(signal.ITIMER_REAL, 0.00001 * (1 + heard % 10))
+    for _ in range(10):
+        log.warning("a line")
+"""
+    assert not [line for line in said(program=program) if "a line" not in line and "heard the signal" not in line]

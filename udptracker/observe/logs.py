@@ -162,7 +162,7 @@ class Repeats(logging.Filter):
         super().__init__()
         self._emit = emit
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may log in the middle of a line of the same thread
         self._kinds: dict[tuple[str, int, int, str], _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -177,15 +177,16 @@ class Repeats(logging.Filter):
         place = (record.name, record.lineno, record.levelno)
         with self._lock:
             kind = text
-            if (*place, kind) not in self._kinds and sum(key[:3] == place for key in self._kinds) >= MOST_KINDS:
+            if (*place, kind) not in self._kinds and sum(key[:3] == place for key in list(self._kinds)) >= MOST_KINDS:
                 kind = _REST
             return self._kinds.setdefault((*place, kind), _Kind(record, text, now)).take(record, text)
 
     def tell(self, before: float = inf) -> None:
         """Say what was left out of the kinds that began until `before`, and begin anew with them."""
         with self._lock:
-            over = [key for key, kind in self._kinds.items() if kind.since <= before]
-            summaries = [self._kinds.pop(key).summary() for key in over]
+            over = [key for key, kind in list(self._kinds.items()) if kind.since <= before]
+            ended = [self._kinds.pop(key, None) for key in over]
+            summaries = [kind.summary() for kind in ended if kind is not None]
         for summary in summaries:
             if summary is not None:
                 self._emit(summary)
