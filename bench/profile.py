@@ -29,7 +29,8 @@ from udptracker.load import LoadError
 _SECONDS: Final = 10.0
 _SAMPLED_SECONDS: Final = 6
 _SAMPLES_PER_SECOND: Final = 700
-_STACK_BYTES: Final = 4096
+_STACK_BYTES: Final = 16384
+"""With less, what C does deep below a function of ours is charged to nobody."""
 _PYTHON: Final = (3, 12)
 _SUPPORT: Final = "PYTHONPERFSUPPORT"
 
