@@ -293,6 +293,22 @@ class TestSlices:
             if found == before.get(swarm):
                 assert after[swarm] == found
 
+    def test_small_swarms_that_change_while_a_large_one_is_written_are_whole(self, clock: Clock) -> None:
+        store, small = store_of(clock), range(200)
+        tell(store, *[announce(number, SEEDER, STARTED, 0, swarm << 140) for swarm in small for number in range(5)])
+        tell(store, *[announce(number, LEECHER, STARTED, 0, n << 150) for n in (1, 2, 3) for number in range(LARGE)])
+        before, blocks = held(store), []
+        for number, block in enumerate(store.blocks()):
+            blocks.append(block)
+            tell(store, *[announce(10_000 + number, SEEDER, STARTED, 0, swarm << 140) for swarm in small])
+        assert len(blocks) > 3
+        copy = store_of(clock)
+        copy._epoch = store._epoch
+        for _ in take(restore(copy, store), blocks):
+            pass
+        after = held(copy)
+        assert all(set(peers) <= set(after[swarm][1]) for swarm, (_, peers) in before.items())
+
     async def test_downloads_of_a_swarm_that_comes_alive_meanwhile_are_there_once(self, clock: Clock) -> None:
         store = store_of(clock)
         tell(store, announce(1, LEECHER, STARTED, 0), announce(1, SEEDER, COMPLETED, 0), announce(1, SEEDER, STOPPED))

@@ -88,7 +88,14 @@ def _swarms(number: int, family: Family, kept: dict[bytes, tuple[int, int]]) -> 
             seeding = 0 if seeders is None else len(seeders.heard)
             leeching = 0 if leechers is None else len(leechers.heard)
             if seeding + leeching > _WHOLE:
-                yield from _pieces(number, info_hash, min(downloads, _MOST_DOWNLOADS), swarm)
+                pieces = _pieces(number, info_hash, min(downloads, _MOST_DOWNLOADS), swarm)
+                due = [next(pieces)]
+                if heads:  # the lists of what was gathered are the swarms' own, and would change meanwhile
+                    due.insert(0, _block(number, peers, heads, orders, words))
+                    heads, orders, words = [], [], []
+                    peers = 0
+                yield from due
+                yield from pieces
                 continue
             heads.append(_SWARM.pack(info_hash, min(downloads, _MOST_DOWNLOADS), seeding, leeching))
             if seeders is not None:
