@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from hmac import compare_digest
+from math import ceil, floor
 
 from udptracker.core.recent import Recent
 
@@ -41,6 +42,9 @@ class ConnectionIds:
         self._lifetime = lifetime
         self._max_clock_skew = max_clock_skew
         self._remembered = Recent(max(int(lifetime), 1), _REMEMBERED)
+        self._now = -1.0
+        """When, in Unix seconds, an id was checked last; between which two all that hold then are in order."""
+        self._first = self._last = b""
 
     def replace_keys(self, keys: Sequence[bytes]) -> None:
         """Take other keys, at least one; what is remembered of an id that was valid stays until it is too old."""
@@ -62,8 +66,11 @@ class ConnectionIds:
 
     def valid(self, connection_id: bytes, address: bytes, now: float) -> bool:
         """Whether the id was issued to this packed address, and neither too long ago nor in the future."""
-        issued = int.from_bytes(connection_id[:4], "big")
-        if now > issued + self._lifetime or issued > now + self._max_clock_skew:
+        if now != self._now:  # many are checked at one time
+            self._now = now
+            self._first = _packed(ceil(now - self._lifetime))
+            self._last = _packed(floor(now + self._max_clock_skew)) + b"\xff\xff\xff\xff"
+        if connection_id < self._first or connection_id > self._last:
             return False
         known = connection_id + address
         if self._remembered.has(known):
@@ -78,6 +85,11 @@ class ConnectionIds:
                 self._remembered.is_news(known, now)
                 return True
         return False
+
+
+def _packed(second: int) -> bytes:
+    """A second of the Unix time as an id has it; the nearest there is, if it is none of those."""
+    return min(max(second, 0), 0xFFFFFFFF).to_bytes(4, "big")
 
 
 def _keyed(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:

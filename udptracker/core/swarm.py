@@ -10,6 +10,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple, final
 
+from mypy_extensions import i64, mypyc_attr
+
 from udptracker.core.wire import COMPACT_BYTES, Event, SwarmStats
 
 IPV4: Final = 4
@@ -23,6 +25,10 @@ class Role(IntEnum):
     SEEDER = 0
     LEECHER = 1
 
+
+SEEDER: Final = Role.SEEDER
+LEECHER: Final = Role.LEECHER
+"""As constants of a module: see `wire.STOPPED`."""
 
 PEER_KEY_BYTES: Final = {IPV4: 26, IPV6: 38}
 """Bytes of a peer key by family: 20 of peer id, 2 of big-endian port, 4 or 16 of address."""
@@ -57,11 +63,18 @@ def without_endpoint(peers: bytes, endpoint: bytes, family: int) -> bytes:
 def without_unreachable(peers: bytes, family: int) -> bytes:
     """Joined compact endpoints, less those of port 1: that is what clients say which cannot be connected to, since
     trackers refuse 0 (libtorrent does behind a proxy). They can still connect to others, and so they count."""
+    if 1 not in peers:
+        return peers
     width = COMPACT_BYTES[family]
     if 0 not in peers[width - 2 :: width]:  # of ports below 256 there are few; mypyc takes a slice kept for an index
         return peers
     endpoints = [peers[at : at + width] for at in range(0, len(peers), width)]
     return b"".join([endpoint for endpoint in endpoints if not endpoint.endswith(_UNREACHABLE)])
+
+
+def keyed(info_hash: bytes) -> i64:
+    """A number for an info hash that only this process knows: who makes torrents may choose their hashes."""
+    return hash(info_hash)
 
 
 def place_of(info_hash: bytes, places: int) -> int:
@@ -89,6 +102,7 @@ class StoreUnavailable(StoreError):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class AnnounceOperation:
     """One peer's news about itself, and what it wants in return.
 
@@ -124,6 +138,7 @@ class AnnounceOperation:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class ScrapeOperation:
     """The counts of some swarms of one family, in this order, repeats repeated."""
 
@@ -146,6 +161,7 @@ class ScrapeOperation:
 
 
 @final
+@mypyc_attr(acyclic=True, free_list_len=1)
 class AnnounceResult:
     """Counts after the announce, announcer included, and a random choice of other peers, compact and joined."""
 
@@ -170,6 +186,7 @@ class AnnounceResult:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class ScrapeResult:
     """The counts of each swarm that was asked for: seeders, downloads, leechers of the first, then of the next, flat
     and in the order of the wire (BEP 15, "scrape response"), so that all are packed in one step."""

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, final
 from urllib.parse import SplitResult
 
+from mypy_extensions import mypyc_attr
+
 from udptracker.core import policy as rules
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import ANNOUNCED, CONNECTED, REFUSED, SCRAPED, Counters
@@ -34,11 +36,12 @@ from udptracker.core.recent import Recent
 from udptracker.core.swarm import (
     IPV4,
     IPV6,
+    LEECHER,
+    SEEDER,
     AnnounceOperation,
     AnnounceResult,
     Operation,
     Result,
-    Role,
     ScrapeOperation,
     ScrapeResult,
     StoreError,
@@ -53,13 +56,14 @@ from udptracker.core.wire import (
     ANNOUNCE_V6_NEWS,
     ANNOUNCE_V6_REQUEST_BYTES,
     CONNECT_ACTION,
-    EVENT_OF,
+    EVENTS,
     MALFORMED,
     MIN_REQUEST_BYTES,
     PROTOCOL_ID,
     SCRAPE_ACTION,
-    Event,
+    STOPPED,
     WireError,
+    announced_ip,
     decode_scrape,
     encode_announce_response,
     encode_connect_response,
@@ -92,6 +96,7 @@ None to go on. The address of a connect, and of what has a bad id, is not proven
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Question:
     """A request that the store must answer first: its bytes, where it came from, and what the store is asked.
 
@@ -307,21 +312,20 @@ class Tracker:
         if action == ANNOUNCE_ACTION:
             if len(data) < ANNOUNCE_REQUEST_BYTES:
                 raise WireError(MALFORMED)
-            info_hash, peer_id, left, event_field, ip, num_want, port = ANNOUNCE_NEWS(data)
+            info_hash, peer_id, left, number, wanted, port = ANNOUNCE_NEWS(data)
         else:
             if len(data) < ANNOUNCE_V6_REQUEST_BYTES:
                 raise WireError(MALFORMED)
-            info_hash, peer_id, left, event_field, ip, num_want, port = ANNOUNCE_V6_NEWS(data)
-        event = EVENT_OF.get(event_field)
-        if event is None:
+            info_hash, peer_id, left, number, wanted, port = ANNOUNCE_V6_NEWS(data)
+        if number >= len(EVENTS):
             raise WireError(MALFORMED_EVENT)
+        event = EVENTS[number]
         if port == _NO_PORT:
             raise WireError(INVALID_PORT)
         self._requests[2 * ANNOUNCED + is_v6] += 1
         if self._allow_ip_spoofing:
-            source = rules.announced_address(source, ip, self._believed)
-        wanted: int = num_want
-        if event is Event.STOPPED:
+            source = rules.announced_address(source, announced_ip(data), self._believed)
+        if event is STOPPED:
             wanted = 0
         elif is_v6:
             if wanted < 0:
@@ -333,9 +337,8 @@ class Tracker:
         elif wanted > self._most_v4:
             wanted = self._most_v4
         # Whatever the event: a `completed` with bytes left is a leecher's.
-        role = Role.SEEDER if left == _NOTHING_LEFT else Role.LEECHER
-        peer: bytes = peer_id + port + source
-        return AnnounceOperation(IPV6 if is_v6 else IPV4, info_hash, peer, role, event, wanted)
+        role = SEEDER if left == _NOTHING_LEFT else LEECHER
+        return AnnounceOperation(IPV6 if is_v6 else IPV4, info_hash, peer_id + port + source, role, event, wanted)
 
     def _announce_response(self, question: Question, result: AnnounceResult) -> bytes:
         operation = question.operation

@@ -12,7 +12,7 @@ eight bytes of a response's head are those from 8 to 16 of its request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from struct import Struct, pack
 from typing import Final, NamedTuple
@@ -51,8 +51,14 @@ class Event(IntEnum):
     STOPPED = 3
 
 
-EVENT_OF: Final = {event.to_bytes(4, "big"): event for event in Event}
-"""The event by its field as it is on the wire; other bytes are no event."""
+EVENTS: Final = list(Event)
+"""The event by its number; others are no event."""
+
+NO_EVENT: Final = Event.NONE
+COMPLETED: Final = Event.COMPLETED
+STARTED: Final = Event.STARTED
+STOPPED: Final = Event.STOPPED
+"""Constants of a module cost compiled code nothing; members of an enum are looked up each time."""
 
 
 class WireError(ValueError):
@@ -142,7 +148,7 @@ _ANNOUNCE_RESPONSE = Struct(">IIIII")
 _RESPONSE_HEAD = Struct(">II")
 _SWARM_STATS = Struct(">III")
 
-_pack_counts = Struct(">III").pack
+_pack_announce_response = Struct(">8sIII").pack
 _ERROR_ACTION: Final = bytes((0, 0, 0, 3))
 
 ANNOUNCE_REQUEST_BYTES: Final = _ANNOUNCE.size
@@ -157,11 +163,13 @@ SCRAPE_ACTION: Final = bytes((0, 0, 0, 2))
 ANNOUNCE_V6_ACTION: Final = bytes((0, 0, 0, 4))
 """The action field of a request as it is on the wire, bytes 8 to 12."""
 
-ANNOUNCE_NEWS: Final = Struct(">16x20s20s8x8s8x4s4s4xi2s").unpack_from
-"""(info hash, peer id, left, event, ip, num_want, port) of an announce known to be long enough. All but `num_want` are
-bytes as they came: the tracker compares, joins and passes them on, and none of that needs a number."""
+_ReadNews = Callable[[bytes], tuple[bytes, bytes, bytes, int, int, bytes]]
 
-ANNOUNCE_V6_NEWS: Final = Struct(">16x20s20s8x8s8x4s16s4xi2s").unpack_from
+ANNOUNCE_NEWS: Final[_ReadNews] = Struct(">16x20s20s8x8s8xI8xi2s").unpack_from
+"""(info hash, peer id, left, event, num_want, port) of an announce known to be long enough. All but `event` and
+`num_want` are bytes as they came: the tracker compares, joins and passes them on, and none of that needs a number."""
+
+ANNOUNCE_V6_NEWS: Final[_ReadNews] = Struct(">16x20s20s8x8s8xI20xi2s").unpack_from
 """The same of an `Action.ANNOUNCE_V6`."""
 
 _TRANSFERRED = Struct(">56xQQQ").unpack_from
@@ -197,6 +205,11 @@ def transferred(data: bytes) -> tuple[int, int, int]:
     return downloaded, left, uploaded
 
 
+def announced_ip(data: bytes) -> bytes:
+    """The packed address field of an announce of either kind, known to be long enough."""
+    return data[84:100] if data[8:12] == ANNOUNCE_V6_ACTION else data[84:88]
+
+
 def decode_scrape(data: bytes) -> list[bytes]:
     """The info hashes of a scrape, in order, repeated ones repeated.
 
@@ -225,7 +238,7 @@ def encode_announce_response(head: bytes, interval: int, leechers: int, seeders:
     Raises:
         struct.error: a number that is not of 32 bits.
     """
-    return head + _pack_counts(interval, leechers, seeders) + peers
+    return _pack_announce_response(head, interval, leechers, seeders) + peers
 
 
 def encode_scrape_response(head: bytes, counts: Sequence[int]) -> bytes:

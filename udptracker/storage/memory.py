@@ -19,16 +19,20 @@ from udptracker.core.counters import Counters
 from udptracker.core.reasons import MOST_PEERS, MOST_SWARMS
 from udptracker.core.swarm import (
     FAMILIES,
+    IPV4,
+    IPV6,
+    LEECHER,
+    SEEDER,
     AnnounceOperation,
     AnnounceResult,
     Operation,
     Result,
-    Role,
     ScrapeResult,
     Totals,
     compact_endpoint,
+    keyed,
 )
-from udptracker.core.wire import COMPACT_BYTES, Event
+from udptracker.core.wire import COMPACT_BYTES, COMPLETED, STOPPED
 from udptracker.storage.base import ImmediateStore, ReapReport, Shunned, nothing_shunned
 from udptracker.storage.blocks import Block, Restoring, blocks
 from udptracker.storage.swarms import COUNTED, DOWNLOADS_KEPT_SECONDS, LAST_SHARD, Family, Peers, Swarm
@@ -74,6 +78,7 @@ class MemoryStore(ImmediateStore):
         self._epoch = clock() - _OLDEST
         self._shunned: Shunned = nothing_shunned
         self._families: dict[int, Family] = {family: Family(COMPACT_BYTES[family]) for family in FAMILIES}
+        self._v4, self._v6 = self._families[IPV4], self._families[IPV6]
         self._second = 0
         self._restoring: Restoring | None = None
         self._full_said = -_FULL_SAID_SECONDS
@@ -124,11 +129,11 @@ class MemoryStore(ImmediateStore):
     def apply(self, operation: Operation) -> Result:
         if isinstance(operation, AnnounceOperation):
             return self._announce(operation)
-        family = self._families[operation.family]
+        family = self._v6 if operation.family == IPV6 else self._v4
         shards = family.shards
         counts: list[int] = []
         for info_hash in operation.info_hashes:
-            swarm = shards[hash(info_hash) & LAST_SHARD].get(info_hash)
+            swarm = shards[keyed(info_hash) & LAST_SHARD].get(info_hash)
             if swarm is None:
                 downloads = family.kept[info_hash][0] if info_hash in family.kept else 0
                 counts += (0, downloads, 0)
@@ -163,7 +168,7 @@ class MemoryStore(ImmediateStore):
                     if swarm is None:
                         continue
                     stale = _EVER if shunned(info_hash) else second
-                    for role, peers in ((Role.SEEDER, swarm.seeders), (Role.LEECHER, swarm.leechers)):
+                    for role, peers in ((SEEDER, swarm.seeders), (LEECHER, swarm.leechers)):
                         if peers is None:
                             continue
                         stop, before_role = len(peers.heard), removed
@@ -183,13 +188,13 @@ class MemoryStore(ImmediateStore):
         return ReapReport(True, removed, 0, swarms, time.monotonic() - started)
 
     def _announce(self, operation: AnnounceOperation) -> AnnounceResult:
-        family = self._families[operation.family]
+        family = self._v6 if operation.family == IPV6 else self._v4
         info_hash = operation.info_hash
         endpoint = compact_endpoint(operation.peer)
         swarm = family.find(info_hash)
-        if operation.event is Event.STOPPED:
+        if operation.event is STOPPED:
             return self._stop(family, swarm, info_hash, endpoint)
-        seeding = operation.role is Role.SEEDER
+        seeding = operation.role is SEEDER
         mine: Peers | None = None
         at = -1
         if swarm is not None:
@@ -227,13 +232,13 @@ class MemoryStore(ImmediateStore):
     def _arrive(self, family: Family, swarm: Swarm, operation: AnnounceOperation, endpoint: bytes, word: int) -> int:
         """A peer that is new in its role: it leaves the other one, and may have completed a download. Its place, or -1
         if there is no room for it."""
-        seeding = operation.role is Role.SEEDER
+        seeding = operation.role is SEEDER
         others = swarm.leechers if seeding else swarm.seeders
         before = -1 if others is None else others.discard(endpoint)
         if before >= 0:
-            family.count(Role.LEECHER if seeding else Role.SEEDER, -1)
+            family.count(LEECHER if seeding else SEEDER, -1)
             word |= before & COUNTED
-            if seeding and operation.event is Event.COMPLETED and not word & COUNTED:
+            if seeding and operation.event is COMPLETED and not word & COUNTED:
                 word |= COUNTED
                 swarm.downloads += 1
         elif self._peers() >= self._max_peers:
@@ -254,7 +259,7 @@ class MemoryStore(ImmediateStore):
             self._restoring.left(info_hash, endpoint)
         if swarm is None:
             return AnnounceResult(0, 0, b"")
-        for role, peers in ((Role.SEEDER, swarm.seeders), (Role.LEECHER, swarm.leechers)):
+        for role, peers in ((SEEDER, swarm.seeders), (LEECHER, swarm.leechers)):
             if peers is not None and peers.discard(endpoint) >= 0:
                 family.count(role, -1)
         family.forget_if_empty(info_hash, swarm, self._second)

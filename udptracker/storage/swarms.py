@@ -24,7 +24,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, final
 
-from udptracker.core.swarm import Role
+from mypy_extensions import mypyc_attr
+
+from udptracker.core.swarm import SEEDER, Role, keyed
 
 DOWNLOADS_KEPT_SECONDS: Final = 7 * 86_400
 MOST_DOWNLOADS_KEPT: Final = 100_000
@@ -41,6 +43,7 @@ it, and if no more than `_TABLE` is left, which takes about 2 ms."""
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Peers:
     """The peers of one role in one swarm, in random order, with the word each was last heard of by: twice the second,
     and `COUNTED` if its download was counted.
@@ -186,6 +189,7 @@ class Peers:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Swarm:
     """One info hash in one family. A role without peers is None: most swarms have but one, and it costs 250 bytes."""
 
@@ -215,20 +219,20 @@ class Family:
 
     def count(self, role: Role, change: int) -> None:
         """Add to the peers of a role."""
-        if role is Role.SEEDER:
+        if role is SEEDER:
             self.seeders += change
         else:
             self.leechers += change
 
     def find(self, info_hash: bytes) -> Swarm | None:
         """A swarm that has peers."""
-        return self.shards[hash(info_hash) & LAST_SHARD].get(info_hash)
+        return self.shards[keyed(info_hash) & LAST_SHARD].get(info_hash)
 
     def found(self, info_hash: bytes) -> Swarm:
         """A new swarm, with the downloads that are known of it."""
         downloads, _ = self.kept.pop(info_hash, (0, 0)) if self.kept else (0, 0)
         swarm = Swarm(downloads)
-        self.shards[hash(info_hash) & LAST_SHARD][info_hash] = swarm
+        self.shards[keyed(info_hash) & LAST_SHARD][info_hash] = swarm
         self.swarms += 1
         return swarm
 
@@ -238,7 +242,7 @@ class Family:
             swarm.seeders = None
         if swarm.leechers is not None and not swarm.leechers.heard:
             swarm.leechers = None
-        shard = self.shards[hash(info_hash) & LAST_SHARD]
+        shard = self.shards[keyed(info_hash) & LAST_SHARD]
         if swarm.seeders is not None or swarm.leechers is not None or shard.get(info_hash) is not swarm:
             return False
         del shard[info_hash]

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from hmac import compare_digest
 from typing import Final, NamedTuple, final
 
+from mypy_extensions import i64
+
 from udptracker.core.listed import CLIENTS, NETWORKS, TORRENTS
+from udptracker.core.swarm import keyed
 
 SLICE: Final = 1_024
 _BUCKETS_AT_ONCE: Final = 64
@@ -82,7 +85,7 @@ class Hashes:
 
     def __init__(self) -> None:
         self._buckets: list[bytes] = [b""] * _FEW
-        self._mask = _FEW - 1
+        self._mask: i64 = _FEW - 1
         self._marks: bytearray | None = None
         self.count = 0
         self.soonest = 0
@@ -92,7 +95,7 @@ class Hashes:
 
     def holds(self, info_hash: bytes, now: int) -> bool:
         """Whether it is there, and has not ended at `now`."""
-        number = hash(info_hash)
+        number = keyed(info_hash)
         if self._marks is not None:
             mark = number & (_MARKS - 1)
             if not self._marks[mark >> 3] >> (mark & 7) & 1:
@@ -170,7 +173,7 @@ class Hashes:
 
     def _find(self, info_hash: bytes) -> tuple[int, int]:
         """The bucket of an info hash, and where it is in that, -1 if it is not there."""
-        place = hash(info_hash) & self._mask
+        place = keyed(info_hash) & self._mask
         bucket = self._buckets[place]
         at = bucket.find(info_hash)
         while at % _RECORD and at > 0:
@@ -187,13 +190,13 @@ class Hashes:
         for bucket in few:
             for at in range(0, len(bucket), _RECORD):
                 info_hash = bucket[at : at + 20]
-                self._buckets[hash(info_hash) & self._mask] += bucket[at : at + _RECORD]
+                self._buckets[keyed(info_hash) & self._mask] += bucket[at : at + _RECORD]
                 _mark(marks, info_hash)
 
 
 def _mark(marks: bytearray, info_hash: bytes) -> None:
     """Tell that one may be there. The bit stays when that is removed, and then costs a search."""
-    mark = hash(info_hash) & (_MARKS - 1)
+    mark = keyed(info_hash) & (_MARKS - 1)
     marks[mark >> 3] |= 1 << (mark & 7)
 
 

@@ -12,14 +12,12 @@ from typing import Final, final
 
 from udptracker.core.swarm import (
     FAMILIES,
+    LEECHER,
     PEER_KEY_BYTES,
     AnnounceOperation,
-    Role,
     without_endpoint,
 )
 from udptracker.core.wire import COMPACT_BYTES
-
-_LEECHER: Final = Role.LEECHER
 
 _ADDRESS_THEN_PORT: Final = {family: (*range(22, PEER_KEY_BYTES[family]), 20, 21) for family in FAMILIES}
 """Where in a peer key the bytes of its compact endpoint are."""
@@ -87,7 +85,7 @@ def choose(announce: AnnounceOperation, pools: Pools, draw: Callable[[], float])
     family, peer = announce.family, announce.peer
     width, own = COMPACT_BYTES[family], peer[22:] + peer[20:22]
     length = announce.num_want * width
-    if announce.role is not _LEECHER:
+    if announce.role is not LEECHER:
         return _slice(pools.leechers, length, own, family, width, draw)
     peers = _slice(pools.seeders, length, own, family, width, draw)
     room = length - len(peers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from udptracker.core.swarm import FAMILIES, AnnounceResult, Role
+from udptracker.core.swarm import FAMILIES, SEEDER, AnnounceResult, Role
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
 from udptracker.storage.redis import scripts
@@ -29,7 +29,6 @@ role that is not newer than that is still taken for older than its announce."""
 MORE_PEERS: Final = 1_000
 """Random peers of a role that are read where fewer did not do."""
 
-_SEEDER: Final = Role.SEEDER
 _OTHER: Final = {Role.SEEDER: Role.LEECHER, Role.LEECHER: Role.SEEDER}
 
 
@@ -137,7 +136,7 @@ class MakeUp:
         plans: list[RolePlan] = []
         for role in Role:
             commands = COMMANDS[swarm.family, role]
-            draws = (swarm.wants_seeders if role is _SEEDER else swarm.wants_leechers) > 0
+            draws = (swarm.wants_seeders if role is SEEDER else swarm.wants_leechers) > 0
             end = (commands.random, digits, COUNTS[MORE_PEERS]) if draws else (END,)
             payload = b"".join((commands.size, digits, *end))
             plans.append(RolePlan(commands.key + digits, payload, [], True, draws))
@@ -162,7 +161,7 @@ class MakeUp:
         self._samples.left(announce, other, context.now)
         if isinstance(result, AnnounceResult):
             seeders, leechers = result.seeders, result.leechers
-            if other is _SEEDER:
+            if other is SEEDER:
                 seeders = max(seeders - 1, 0)
             else:
                 leechers = max(leechers - 1, 0)

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 from hiredis import ReplyError
 
-from udptracker.core.swarm import FAMILIES, AnnounceOperation, Role, ScrapeOperation, StoreError
+from udptracker.core.swarm import FAMILIES, LEECHER, SEEDER, AnnounceOperation, Role, ScrapeOperation, StoreError
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
 from udptracker.storage.redis.errors import is_broken_value, store_error
@@ -18,8 +18,6 @@ from udptracker.storage.redis.layout import COMMANDS, DOWNLOADS, END, group
 from udptracker.storage.redis.registry import Registration
 from udptracker.storage.redis.samples import Sample
 
-_SEEDER: Final = Role.SEEDER
-_LEECHER: Final = Role.LEECHER
 _COMMANDS: Final = {family: (COMMANDS[family, Role.SEEDER], COMMANDS[family, Role.LEECHER]) for family in FAMILIES}
 
 MOST_COUNT: Final = 2**32 - 1
@@ -160,7 +158,7 @@ class SwarmPlan:
         peer, endpoint = announce.peer, announce.peer[20:]
         return [
             (role, field)
-            for role, plan in ((_SEEDER, self.seeders), (_LEECHER, self.leechers))
+            for role, plan in ((SEEDER, self.seeders), (LEECHER, self.leechers))
             if plan is not None and plan.fields is not None
             for field in plan.fields
             if field[20:] == endpoint and field != peer
@@ -209,7 +207,7 @@ class RegistrationsPlan(Piece):
                 self.failed.append((registration, store_error(reply)))
                 continue
             self.held.append(registration)
-            self.new_seeded += reply == 1 and registration.role is _SEEDER
+            self.new_seeded += reply == 1 and registration.role is SEEDER
         return at
 
 

@@ -17,7 +17,9 @@ from typing import Final, final
 
 from udptracker.core.swarm import (
     FAMILIES,
+    LEECHER,
     PEER_KEY_BYTES,
+    SEEDER,
     AnnounceOperation,
     AnnounceResult,
     Operation,
@@ -27,7 +29,7 @@ from udptracker.core.swarm import (
     StoreError,
     compact_endpoint,
 )
-from udptracker.core.wire import COMPACT_BYTES, Event
+from udptracker.core.wire import COMPACT_BYTES, COMPLETED, NO_EVENT, STARTED, STOPPED
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
 from udptracker.storage.redis.answers import NO_POOLS, Pools, choose, make_pools, pack_endpoints
@@ -37,13 +39,6 @@ from udptracker.storage.redis.makeup import MakeUp
 from udptracker.storage.redis.plan import Piece, RegistrationsPlan, RolePlan, ScrapePlan, Single, SwarmPlan, take_all
 from udptracker.storage.redis.registry import Registration, Registry
 from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS, Samples
-
-_SEEDER: Final = Role.SEEDER
-_LEECHER: Final = Role.LEECHER
-_NONE: Final = Event.NONE
-_STARTED: Final = Event.STARTED
-_STOPPED: Final = Event.STOPPED
-_COMPLETED: Final = Event.COMPLETED
 
 _COMMANDS: Final = {family: (COMMANDS[family, Role.SEEDER], COMMANDS[family, Role.LEECHER]) for family in FAMILIES}
 
@@ -145,8 +140,8 @@ class Batch:
             announce = self._context.operations[place]
             assert isinstance(announce, AnnounceOperation)
             peer, event, want = announce.peer, announce.event, announce.num_want
-            seeds = announce.role is _SEEDER
-            stops = event is _STOPPED
+            seeds = announce.role is SEEDER
+            stops = event is STOPPED
             if stops:
                 self._remember_stop(place, announce)
             elif seeds:
@@ -160,7 +155,7 @@ class Batch:
                     want_seeders = want
             if want > want_leechers:
                 want_leechers = want
-            if event is not _NONE:
+            if event is not NO_EVENT:
                 if seeds or stops:
                     leecher_parts += (of_leechers.drop, digits, of_leechers.peer, peer, END)
                     leecher_writes.append(place)
@@ -204,7 +199,7 @@ class Batch:
         for swarm in swarms:
             for place in swarm.announces:
                 announce = self._context.announce(place)
-                if announce.event is _NONE:
+                if announce.event is NO_EVENT:
                     key, name = group(swarm.family), swarm_key(swarm.family, announce.role, swarm.info_hash)
                     self._probes.append(Single(place, Segment(key, command(b"HEXISTS", key, name), 1)))
                     return
@@ -270,9 +265,9 @@ class Batch:
         seeders, leechers = swarm.seeders, swarm.leechers
         begin = len(self._context.late)
         if seeders is not None and seeders.changed is not None:
-            self._note_changes_of(swarm, _SEEDER, seeders.changed)
+            self._note_changes_of(swarm, SEEDER, seeders.changed)
         if leechers is not None and leechers.changed is not None:
-            self._note_changes_of(swarm, _LEECHER, leechers.changed)
+            self._note_changes_of(swarm, LEECHER, leechers.changed)
         if len(swarm.announces) > 1 and len(self._context.late) > begin:
             # What a later announce of the same peer in this batch says, holds.
             last = {self._context.announce(place).peer: place for place in swarm.announces}
@@ -284,15 +279,15 @@ class Batch:
         family, sample = swarm.family, swarm.sample
         for place in changed:
             announce = self._context.announce(place)
-            put = announce.event is not _STOPPED and announce.role is role
+            put = announce.event is not STOPPED and announce.role is role
             self._context.changes.append((COMMANDS[family, role].counter, 1 if put else -1))
             if put:
-                if announce.event is _NONE:
+                if announce.event is NO_EVENT:
                     self._context.late.append(place)
                 if sample is not None:
                     sample.join(role, compact_endpoint(announce.peer), family, self._context.draw)
                 continue
-            if announce.event is _COMPLETED and announce.role is _SEEDER:
+            if announce.event is COMPLETED and announce.role is SEEDER:
                 self._make_up.graduated.append(place)
             if sample is not None:
                 sample.leave(role, compact_endpoint(announce.peer), family)
@@ -341,7 +336,7 @@ class Batch:
             return
         for place in swarm.announces:
             announce = self._context.announce(place)
-            if announce.event is _STARTED:
+            if announce.event is STARTED:
                 self._make_up.older += [(place, role, peer) for role, peer in swarm.older(announce)]
         if short and swarm.unread:
             swarm.reads_more = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
-from udptracker.core.swarm import FAMILIES, AnnounceOperation, Role, compact_endpoint, without_endpoint
+from udptracker.core.swarm import FAMILIES, SEEDER, AnnounceOperation, Role, compact_endpoint, without_endpoint
 from udptracker.core.wire import COMPACT_BYTES
 from udptracker.storage.redis.answers import Pools
 
@@ -35,7 +35,7 @@ class Sample:
     def join(self, role: Role, endpoint: bytes, family: int, draw: Callable[[], float]) -> None:
         """A peer is new in a role."""
         pools = self.pools
-        if role is Role.SEEDER:
+        if role is SEEDER:
             self.seeders += 1
             pools.seeders = _with(pools.seeders, endpoint, family, draw)
             pools.others = without_endpoint(pools.others, endpoint, family)
@@ -48,7 +48,7 @@ class Sample:
     def leave(self, role: Role, endpoint: bytes, family: int) -> None:
         """A peer is in a role no more."""
         pools = self.pools
-        if role is Role.SEEDER:
+        if role is SEEDER:
             self.seeders = max(self.seeders - 1, 0)
             pools.seeders = without_endpoint(pools.seeders, endpoint, family)
             if _holds(pools.leechers, endpoint, family) and not _holds(pools.others, endpoint, family):
