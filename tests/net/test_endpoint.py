@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from math import nan
 
 import pytest
 import uvloop
@@ -187,14 +186,15 @@ class TestUnforeseenErrors:
     async def test_one_datagram_of_a_turn_is_lost_its_neighbours_are_answered(
         self, served: Served, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A clock that tells no time breaks the connects, which need one, and nothing else."""
-        endpoint = UdpEndpoint(served.tracker, served.executor, served.counters, lambda: nan)
+        """No key breaks the connects, which need one, and not who has an id that was issued before."""
+        endpoint = UdpEndpoint(served.tracker, served.executor, served.counters, lambda: NOW)
         transport = RecordingTransport()
         endpoint.connection_made(transport)
         proven = announce(served.ids.issue(bytes((127, 0, 0, 1)), NOW))
         turn: list[Datagram] = [
             (data, bytes((127, 0, 0, 1)), ("127.0.0.1", n)) for n, data in enumerate((proven, CONNECT, proven))
         ]
+        served.ids._macs.clear()
         endpoint.turn_received(turn)
         endpoint.turn_received([turn[1]])
         assert [handle for _, handle in transport.sent] == [("127.0.0.1", 0), ("127.0.0.1", 2)]
