@@ -1,13 +1,12 @@
 """The service under a systemd that boots: installed, started, reloaded, restarted under load, killed, starved, denied.
 
 It takes root, Debian's debootstrap and systemd-container, and a mirror of Debian, so `.ci/run` runs it, and not the
-README's test command, which finds no file of this name. UDPTRACKER_MACHINE names a folder that is used again.
+README's test command, which finds no file of this name. UDPTRACKER_DEBIAN names a folder that keeps what it is made of.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import PATIENCE, eventually
-from tests.systemd.machine import REPOSITORY, Machine, build, why_not
+from tests.systemd.machine import REPOSITORY, Machine, installed, why_not
 
 URL = "udp://127.0.0.1:6969"
 HASH = "00" * 20
@@ -28,17 +27,11 @@ BASE = "udptracker:\n  udp: {private_key: secret}\n"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    assert not why_not(), f"no machine can be booted here: {why_not()}"
-    made = Path(os.environ.get("UDPTRACKER_MACHINE") or tmp_path_factory.mktemp("machine"))
-    build(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def machine(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """One with the units of docs/deployment.md, started."""
-    with Machine(folder, tmp_path_factory.mktemp("console") / "log") as booted:
+    assert not why_not(), f"no machine can be booted here: {why_not()}"
+    scratch = tmp_path_factory.mktemp("boot")
+    with installed(scratch / "root") as folder, Machine(folder, scratch / "log") as booted:
         booted.write(CONFIG, BASE)
         booted.systemctl("enable", "--now", "udptracker.socket", "udptracker")
         yield booted

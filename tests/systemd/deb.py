@@ -13,7 +13,6 @@ from typing import Final
 
 import pytest
 
-from tests.support import debian
 from tests.support.debian import Debian
 from tests.support.waiting import eventually
 from tests.systemd.machine import Machine, why_not
@@ -29,8 +28,7 @@ APT: Final = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y", "
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The package, built in a Debian that has what `control` builds with."""
-    lacking = why_not() or debian.why_not()
-    assert not lacking, f"no Debian can be made here: {lacking}"
+    assert not why_not(), f"no Debian can be made here: {why_not()}"
     (sdist,) = Path(os.environ["UDPTRACKER_DIST"]).glob("udptracker-*.tar.gz")
     with Debian(tmp_path_factory.mktemp("build") / "root", RELEASE, ["ca-certificates"]) as builder:
         builder.install("build-essential", "debhelper", "python3-dev", "python3-venv")

@@ -1,58 +1,48 @@
-"""A Debian that boots: made by debootstrap, booted by systemd-nspawn, with a network and a file system of its own."""
+"""A Debian that boots: by systemd-nspawn, with a network and a file system of its own."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.support import debian
+from tests.support.debian import Debian, run
 from tests.support.waiting import eventually
 
-RELEASE: Final = "bookworm"
 REPOSITORY: Final = Path(__file__).parents[2]
 
-_PACKAGES: Final = "systemd,systemd-sysv,dbus,python3,python3-venv,ca-certificates"
-_MIRROR: Final = "http://deb.debian.org/debian"
-_NEEDED: Final = ("debootstrap", "systemd-nspawn", "nsenter")
+_RELEASE: Final = "bookworm"
+_PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "ca-certificates")
+_SOURCE: Final = "/usr/src/udptracker"
+_NEEDED: Final = ("systemd-nspawn", "nsenter")
 _BOOT_SECONDS: Final = 120.0
 
 
 def why_not() -> str:
     """Why no machine can be booted here; empty if one can."""
-    if os.geteuid() != 0:
-        return "it takes root"
     missing = [name for name in _NEEDED if shutil.which(name) is None]
-    return f"there is no {', '.join(missing)}" if missing else ""
+    return debian.why_not() or (f"there is no {', '.join(missing)}" if missing else "")
 
 
-def build(folder: Path) -> None:
-    """Debian with the tracker as docs/deployment.md installs it, in this folder; what is there of it is used again."""
-    if not (folder / "etc/debian_version").exists():
-        _run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", RELEASE, str(folder), _MIRROR])
-    source = folder / "usr/src/udptracker"
-    shutil.rmtree(source, ignore_errors=True)
-    listed = _run(["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-    for name in filter(None, listed.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, source / name)
-    # The index is reached as from here, and whoever is trusted here for it is trusted there.
-    for name in ("/etc/resolv.conf", "/etc/pip.conf", os.environ.get("PIP_CERT", "")):
-        with contextlib.suppress(OSError):
-            (folder / name.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(name, folder / name.lstrip("/"))
-    inside = ["chroot", str(folder), "sh", "-ec"]
-    _run([*inside, "python3 -m venv /opt/udptracker && cd /usr/src/udptracker && /opt/udptracker/bin/pip install -q ."])
-    for line in _install_lines():
-        _run([*inside, f"cd /usr/src/udptracker && {line}"])
+@contextmanager
+def installed(folder: Path) -> Iterator[Path]:
+    """A Debian in this folder, with the tracker as docs/deployment.md installs it; both are gone at the end."""
+    with Debian(folder, _RELEASE, _PACKAGES) as root:
+        run([str(REPOSITORY / ".ci/export"), str(root.path(_SOURCE))])
+        for line in [
+            f"python3 -m venv /opt/udptracker && cd {_SOURCE} && /opt/udptracker/bin/pip install -q .",
+            *[f"cd {_SOURCE} && {line}" for line in _install_lines()],
+        ]:
+            root.run("sh", "-ec", line)
+        yield root.folder
 
 
 def _install_lines() -> list[str]:
@@ -65,7 +55,7 @@ class Machine:
     """One that runs, from `with` to its end. Nothing that it writes stays in the folder.
 
     Args:
-        folder: as `build` left it.
+        folder: of a Debian that has systemd.
         log: where its console goes.
     """
 
@@ -97,7 +87,7 @@ class Machine:
 
     def run(self, *command: str, check: bool = True) -> str:
         """What a command in the machine prints."""
-        return _run(["nsenter", "-t", str(self._leader), "-a", *command], check=check)
+        return run(["nsenter", "-t", str(self._leader), "-a", *command], check=check)
 
     def systemctl(self, *arguments: str) -> str:
         return self.run("systemctl", *arguments)
@@ -117,7 +107,7 @@ class Machine:
 
     def udptracker(self, *arguments: str) -> Any:
         """What a command of this repository's tracker says as JSON, over the machine's network."""
-        return json.loads(_run([*self._from_outside(), "-m", "udptracker", *arguments]))
+        return json.loads(run([*self._from_outside(), "-m", "udptracker", *arguments]))
 
     def start_udptracker(self, *arguments: str) -> subprocess.Popen[bytes]:
         """The same, in the background."""
@@ -144,9 +134,3 @@ class Machine:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-
-
-def _run(command: Sequence[str], *, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
-    return done.stdout
