@@ -41,7 +41,8 @@ def info_hash(swarm: int) -> bytes:
 
 class Peer:
     """One peer. `acknowledged` is True once it was told to be in its swarm, False once told to be out of it, and None
-    while it does not know. `given_up` counts requests that were sent again and may still arrive."""
+    while it does not know; `told` is when that was. `given_up` counts requests that were sent again and may still
+    arrive."""
 
     __slots__ = (
         "acknowledged",
@@ -53,6 +54,7 @@ class Peer:
         "port",
         "sent",
         "swarm",
+        "told",
         "tracker",
         "transaction_id",
     )
@@ -66,7 +68,7 @@ class Peer:
         self.event = Event.STARTED
         self.acknowledged: bool | None = None
         self.transaction_id = self.given_up = 0
-        self.asked = self.sent = 0.0
+        self.asked = self.sent = self.told = 0.0
 
     @property
     def endpoint(self) -> bytes:
@@ -123,12 +125,13 @@ class Crowd:
         self._end.set()
         self._thread.join()
 
-    def known(self) -> tuple[dict[int, set[bytes]], dict[int, set[bytes]]]:
-        """By swarm: endpoints that were told to be in it, and those told to be out of it."""
+    def known(self, begin: float, end: float) -> tuple[dict[int, set[bytes]], dict[int, set[bytes]]]:
+        """By swarm: endpoints that were told to be in it, and those told to be out of it, but not whoever heard last
+        between `begin` and `end`."""
         inside: dict[int, set[bytes]] = {swarm: set() for swarm in range(SWARMS)}
         outside: dict[int, set[bytes]] = {swarm: set() for swarm in range(SWARMS)}
         for peer in self.peers:
-            if peer.acknowledged is not None and not peer.transaction_id:
+            if peer.acknowledged is not None and not peer.transaction_id and not begin <= peer.told < end:
                 (inside if peer.acknowledged else outside)[peer.swarm].add(peer.endpoint)
         return inside, outside
 
@@ -249,8 +252,8 @@ class Crowd:
 
     def _take(self, peer: Peer, response: AnnounceResponse) -> None:
         peer.acknowledged = peer.event is not Event.STOPPED
-        peer.transaction_id = 0
-        self.slowest_answer = max(self.slowest_answer, time.monotonic() - peer.asked)
+        peer.transaction_id, peer.told = 0, time.monotonic()
+        self.slowest_answer = max(self.slowest_answer, peer.told - peer.asked)
         endpoints = wire.split_peers(response.peers, 4)
         others = {other.endpoint for other in self.peers[peer.swarm :: SWARMS]} - {peer.endpoint}
         if not peer.acknowledged and endpoints:

@@ -89,6 +89,11 @@ class Ordeal:
         self._rows = rows
         self._allowed = errors
         self._stands_still = stands_still
+        self._lost_by_nature = (0.0, 0.0)
+
+    def loses_by_nature(self, begin: float, end: float) -> None:
+        """What peers were told between these times, and never again, was known to nobody but a node that is gone."""
+        self._lost_by_nature = begin, end
 
     def endure(self, harm: Callable[[], None], survivors: Sequence[Daemon], seconds: float) -> None:
         """Load for `seconds`, do harm, load until all survivors are ready and for `seconds` more; then check the peers.
@@ -130,7 +135,7 @@ class Ordeal:
 
     def _missing(self, crowd: Crowd, survivors: Sequence[Daemon]) -> tuple[int, int]:
         """(peers that were told to be in and are not found, peers told to be out that are) when the window is over."""
-        inside, outside = crowd.known()
+        inside, outside = crowd.known(*self._lost_by_nature)
         assert sum(map(len, inside.values())) > PEERS * 3 // 4
         assert sum(map(len, outside.values())) > 0
         deadline = time.monotonic() + REPLAY_WINDOW

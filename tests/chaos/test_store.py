@@ -185,7 +185,11 @@ def test_a_node_is_restarted_while_redis_is_away(
         None, config=CONFIG.format(url=server.url), hosts=["127.0.0.1"], arguments=("--workers", "1"), port=free_port()
     )
 
+    errors = {"refused by the kernel", "bad connection ID"}
+    ordeal = Ordeal("a node restarted while Redis is away", [tracker], rows, errors=errors)
+
     def harm() -> None:
+        began = time.monotonic()
         server.pause()
         eventually(lambda: is_away(tracker), "the node to notice")
         time.sleep(seconds)
@@ -195,11 +199,11 @@ def test_a_node_is_restarted_while_redis_is_away(
         said = re.findall(r"(\d+) peers heard while the store was away are not in it", tracker.log)
         assert len(said) == 1
         assert int(said[0]) >= buffered
+        ordeal.loses_by_nature(began, time.monotonic())
         tracker.start(wait=False)
         eventually(lambda: is_away(tracker), "the node to serve without Redis")
         time.sleep(seconds)
         server.resume()
 
-    errors = {"refused by the kernel", "bad connection ID"}
-    Ordeal("a node restarted while Redis is away", [tracker], rows, errors=errors).endure(harm, [tracker], seconds)
+    ordeal.endure(harm, [tracker], seconds)
     check_counters(server.url, [server])
