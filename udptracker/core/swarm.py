@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import Final, NamedTuple, final
-
-from mypy_extensions import i64, mypyc_attr
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from udptracker.core.wire import COMPACT_BYTES, Event, SwarmStats
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # what the command line loads does without it when it runs
 
 IPV4: Final = 4
 IPV6: Final = 6
@@ -102,7 +103,6 @@ class StoreUnavailable(StoreError):
 
 
 @final
-@mypyc_attr(acyclic=True)
 class AnnounceOperation:
     """One peer's news about itself, and what it wants in return.
 
@@ -138,7 +138,6 @@ class AnnounceOperation:
 
 
 @final
-@mypyc_attr(acyclic=True)
 class ScrapeOperation:
     """The counts of some swarms of one family, in this order, repeats repeated."""
 
@@ -161,7 +160,6 @@ class ScrapeOperation:
 
 
 @final
-@mypyc_attr(acyclic=True, free_list_len=1)
 class AnnounceResult:
     """Counts after the announce, announcer included, and a random choice of other peers, compact and joined."""
 
@@ -186,7 +184,6 @@ class AnnounceResult:
 
 
 @final
-@mypyc_attr(acyclic=True)
 class ScrapeResult:
     """The counts of each swarm that was asked for: seeders, downloads, leechers of the first, then of the next, flat
     and in the order of the wire (BEP 15, "scrape response"), so that all are packed in one step."""

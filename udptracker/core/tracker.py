@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Final, final
 from urllib.parse import SplitResult
 
-from mypy_extensions import mypyc_attr
-
 from udptracker.core import policy as rules
 from udptracker.core.connection_id import ConnectionIds
 from udptracker.core.counters import ANNOUNCED, CONNECTED, REFUSED, SCRAPED, Counters
@@ -96,7 +94,6 @@ None to go on. The address of a connect, and of what has a bad id, is not proven
 
 
 @final
-@mypyc_attr(acyclic=True)
 class Question:
     """A request that the store must answer first: its bytes, where it came from, and what the store is asked.
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hmac import compare_digest
-from typing import Final, NamedTuple, final
-
-from mypy_extensions import i64
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from udptracker.core.listed import CLIENTS, NETWORKS, TORRENTS
 from udptracker.core.swarm import keyed
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # what the command line loads does without it when it runs
 
 SLICE: Final = 1_024
 _BUCKETS_AT_ONCE: Final = 64
