@@ -81,6 +81,21 @@ class TestCost:
         assert all(len(set(endpoints(result))) == 10 for result in results)
         assert len({frozenset(endpoints(result)) for result in results}) > 10
 
+    async def test_scrapes_ask_for_a_swarm_once(self, store: RedisStore, client: redis.Redis) -> None:
+        """However many of a batch, or how often one of them, ask for it; each is answered in its own order."""
+        await ask_all(store, [announce(n, SEEDER, STARTED, info_hash=n) for n in (1, 2)])
+        await store.totals()
+        client.config_resetstat()
+        asked = [[1, 2, 1], [2, 3], [3, 1]]
+        results = await store.execute([ScrapeOperation(IPV4, [hash_of(n) for n in numbers]) for numbers in asked])
+        spent = commands_since_start(client)
+        assert (spent["hlen"], spent["hget"]) == (6, 3)
+        assert [result.counts for result in results if isinstance(result, ScrapeResult)] == [
+            [1, 0, 0] * 3,
+            [1, 0, 0, 0, 0, 0],
+            [0, 0, 0, 1, 0, 0],
+        ]
+
 
 class TestCrossing:
     async def test_two_nodes_begin_one_swarm_at_once(

@@ -10,7 +10,16 @@ from typing import Any, Final, final
 
 from hiredis import ReplyError
 
-from udptracker.core.swarm import FAMILIES, LEECHER, SEEDER, AnnounceOperation, Role, ScrapeOperation, StoreError
+from udptracker.core.swarm import (
+    FAMILIES,
+    LEECHER,
+    SEEDER,
+    AnnounceOperation,
+    Role,
+    ScrapeOperation,
+    ScrapeResult,
+    StoreError,
+)
 from udptracker.redis.link import Replies
 from udptracker.redis.segment import Segment
 from udptracker.storage.redis.errors import is_broken_value, store_error
@@ -212,55 +221,91 @@ class RegistrationsPlan(Piece):
 
 
 @final
-class ScrapePlan(Piece):
-    """Seeders, downloads and leechers of each info hash of a scrape.
+class Counts:
+    """What a scrape tells of one swarm, as soon as the store has said it; `error` is the first of what it refused."""
 
-    Once the replies are taken, `counts` or `error` is the answer. A count that does not fit a response is the nearest
-    that does, and one that is no number is 0: `misfits` is how many there were.
+    __slots__ = ("downloads", "error", "leechers", "seeders")
+
+    def __init__(self) -> None:
+        self.seeders = self.downloads = self.leechers = 0
+        self.error: StoreError | None = None
+
+
+@final
+class CountsPlan(Piece):
+    """The counts of all swarms that the scrapes of a batch ask for, each asked for once: popular ones are in many.
+
+    A number of downloads that does not fit a response is the nearest that does, and one that is no number is 0:
+    `misfits` is how many there were.
 
     Args:
         together: all keys are on one server, so that one segment, this one, holds all commands.
     """
 
-    __slots__ = ("announce", "counts", "error", "misfits", "segments")
+    __slots__ = ("_asked", "_parts", "_segments", "_swarms", "_together", "misfits")
 
-    def __init__(self, announce: int, scrape: ScrapeOperation, together: bool) -> None:
-        of_seeders, of_leechers = _COMMANDS[scrape.family]
-        downloads = DOWNLOADS[scrape.family]
-        segments: list[Segment] = []
-        packed: list[bytes] = []
-        for info_hash in scrape.info_hashes:
-            hexadecimal = info_hash.hex().encode()
-            shard = hexadecimal[:4]
-            get = (downloads.get, shard, downloads.field, info_hash, END)
-            if together:
-                packed += (of_seeders.size, hexadecimal, END)
-                packed += get
-                packed += (of_leechers.size, hexadecimal, END)
-            else:
-                segments.append(Segment(of_seeders.key + hexadecimal, of_seeders.size + hexadecimal + END, 1))
-                segments.append(Segment(downloads.key + shard, b"".join(get), 1))
-                segments.append(Segment(of_leechers.key + hexadecimal, of_leechers.size + hexadecimal + END, 1))
-        super().__init__(b"", b"".join(packed), 3 * len(scrape.info_hashes))
-        self.segments: list[Segment] = [self] if together else segments
-        self.announce = announce
-        self.counts: list[int] = []
-        self.error: StoreError | None = None
+    def __init__(self, together: bool) -> None:
+        super().__init__(b"", b"", 0)
+        self._together = together
+        self._swarms: dict[int, dict[bytes, Counts]] = {family: {} for family in FAMILIES}
+        self._asked: list[Counts] = []
+        self._parts: list[bytes] = []
+        self._segments: list[Segment] = []
         self.misfits = 0
 
+    def ask(self, scrape: ScrapeOperation) -> list[Counts]:
+        """Where the counts of its swarms will stand, in its order."""
+        swarms, counts = self._swarms[scrape.family], []
+        for info_hash in scrape.info_hashes:
+            swarm = swarms.get(info_hash)
+            if swarm is None:
+                swarm = swarms[info_hash] = Counts()
+                self._asked.append(swarm)
+                self._plan(scrape.family, info_hash)
+            counts.append(swarm)
+        return counts
+
+    def segments(self) -> list[Segment]:
+        """What is sent for all that was asked."""
+        if self._asked and self._together:
+            self.payload = b"".join(self._parts)
+            return [self]
+        return self._segments
+
     def take(self, replies: Replies, at: int) -> int:
-        end = at + self.replies
-        if replies.failed:
-            for place, reply in enumerate(replies[at:end]):
-                if isinstance(reply, ReplyError) and not (place % 3 == 1 and is_broken_value(reply)):
-                    self.error = store_error(reply)
-                    return end
-        while at < end:
-            downloads = replies[at + 1]
-            count = 0 if downloads is None else self._fitting(downloads)
-            self.counts += (replies[at], count, replies[at + 2])
+        for swarm in self._asked:
+            if replies.failed:
+                self._take_error(swarm, replies[at : at + 3])
+            if swarm.error is None:
+                swarm.seeders, downloads, swarm.leechers = replies[at], replies[at + 1], replies[at + 2]
+                if downloads is not None:
+                    swarm.downloads = self._fitting(downloads)
             at += 3
-        return end
+        return at
+
+    def _plan(self, family: int, info_hash: bytes) -> None:
+        of_seeders, of_leechers = _COMMANDS[family]
+        downloads = DOWNLOADS[family]
+        digits = info_hash.hex().encode()
+        shard = digits[:4]
+        get = (downloads.get, shard, downloads.field, info_hash, END)
+        self.replies += 3
+        if self._together:
+            self._parts += (of_seeders.size, digits, END)
+            self._parts += get
+            self._parts += (of_leechers.size, digits, END)
+        else:
+            self._segments += (
+                Segment(of_seeders.key + digits, of_seeders.size + digits + END, 1),
+                Segment(downloads.key + shard, b"".join(get), 1),
+                Segment(of_leechers.key + digits, of_leechers.size + digits + END, 1),
+            )
+
+    def _take_error(self, swarm: Counts, replies: list[Any]) -> None:
+        for place, reply in enumerate(replies):
+            if isinstance(reply, ReplyError) and not (place == 1 and is_broken_value(reply)):
+                swarm.error = store_error(reply)
+                return
 
     def _fitting(self, downloads: Any) -> int:
         try:
@@ -272,3 +317,23 @@ class ScrapePlan(Piece):
             return count
         self.misfits += 1
         return 0 if count < 0 else MOST_COUNT
+
+
+@final
+class ScrapePlan:
+    """One scrape, by its place in the batch, and where the counts that it asks for will stand."""
+
+    __slots__ = ("_counts", "place")
+
+    def __init__(self, place: int, counts: list[Counts]) -> None:
+        self.place = place
+        self._counts = counts
+
+    def result(self) -> ScrapeResult | StoreError:
+        """Its answer, once the replies are taken."""
+        counts: list[int] = []
+        for swarm in self._counts:
+            if swarm.error is not None:
+                return swarm.error
+            counts += (swarm.seeders, swarm.downloads, swarm.leechers)
+        return ScrapeResult(counts)

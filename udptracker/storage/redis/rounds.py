@@ -25,7 +25,6 @@ from udptracker.core.swarm import (
     Operation,
     Result,
     Role,
-    ScrapeResult,
     StoreError,
     compact_endpoint,
 )
@@ -36,7 +35,16 @@ from udptracker.storage.redis.answers import NO_POOLS, Pools, choose, make_pools
 from udptracker.storage.redis.context import Context
 from udptracker.storage.redis.layout import COMMANDS, COUNTS, END, command, counted_key, group, stopped_key, swarm_key
 from udptracker.storage.redis.makeup import MakeUp
-from udptracker.storage.redis.plan import Piece, RegistrationsPlan, RolePlan, ScrapePlan, Single, SwarmPlan, take_all
+from udptracker.storage.redis.plan import (
+    CountsPlan,
+    Piece,
+    RegistrationsPlan,
+    RolePlan,
+    ScrapePlan,
+    Single,
+    SwarmPlan,
+    take_all,
+)
 from udptracker.storage.redis.registry import Registration, Registry
 from udptracker.storage.redis.samples import LARGE_SWARM, SAMPLE_PEERS, Samples
 
@@ -74,8 +82,8 @@ class Batch:
         self._context = Context(operations, now, draw, registry, b"%d" % lifetime if lifetime else b"")
         self._make_up = MakeUp(self._context, samples)
         self._samples = samples
-        self._together = together
         self._swarms: dict[int, dict[bytes, SwarmPlan]] = {family: {} for family in FAMILIES}
+        self._counts = CountsPlan(together)
         self._scrapes: list[ScrapePlan] = []
         self._pieces: list[Piece] = []
         self._registrations: list[RegistrationsPlan] = []
@@ -95,7 +103,7 @@ class Batch:
     @property
     def misfits(self) -> int:
         """Numbers from the store that no response has room for, or that are none."""
-        return self._context.misfits + sum(scrape.misfits for scrape in self._scrapes)
+        return self._context.misfits + self._counts.misfits
 
     # ------------------------------------------------------------------------------------ the first round
 
@@ -111,7 +119,7 @@ class Batch:
                 else:
                     swarm.announces.append(place)
             else:
-                self._scrapes.append(ScrapePlan(place, operation, self._together))
+                self._scrapes.append(ScrapePlan(place, self._counts.ask(operation)))
         for family, swarms in self._swarms.items():
             registrations = self._context.registry.owed(family)
             for swarm in swarms.values():
@@ -122,10 +130,8 @@ class Batch:
         pieces += self._probes
         pieces += self._stops
         segments: list[Segment] = [*pieces]
-        for scrape in self._scrapes:
-            pieces.append(scrape)
-            segments += scrape.segments
-        return segments
+        pieces.append(self._counts)
+        return segments + self._counts.segments()
 
     def _plan_swarm(self, swarm: SwarmPlan, pieces: list[Piece], registrations: list[Registration]) -> None:
         of_seeders, of_leechers = _COMMANDS[swarm.family]
@@ -256,9 +262,7 @@ class Batch:
                 self._context.registry.lost.add(self._context.announce(probe.announce).family)
         self._context.refuse_failed(self._stops)
         for scrape in self._scrapes:
-            self._context.results[scrape.announce] = (
-                ScrapeResult(scrape.counts) if scrape.error is None else scrape.error
-            )
+            self._context.results[scrape.place] = scrape.result()
 
     def _note_changes(self, swarm: SwarmPlan) -> None:
         """Fields that were new or removed: what it means for the counters and the second round."""
