@@ -89,6 +89,8 @@ def held(store: MemoryStore) -> dict[tuple[int, bytes], tuple[int, list[tuple[Ro
                         endpoint = bytes(peers.order[nth * width : (nth + 1) * width])
                         assert peers.find(endpoint) == nth
                         found.append((role, endpoint, word))
+                roles = [role for role, _, _ in found]
+                assert (swarm.seeding, swarm.leeching) == (roles.count(Role.SEEDER), roles.count(Role.LEECHER))
                 everything[family, info_hash] = swarm.downloads, sorted(found)
         for info_hash, (downloads, _) in swarms.kept.items():
             assert (family, info_hash) not in everything

@@ -85,8 +85,7 @@ def _swarms(number: int, family: Family, kept: dict[bytes, tuple[int, int]]) -> 
             if kept and info_hash in kept:
                 downloads -= kept[info_hash][0]
             seeders, leechers = swarm.seeders, swarm.leechers
-            seeding = 0 if seeders is None else len(seeders.heard)
-            leeching = 0 if leechers is None else len(leechers.heard)
+            seeding, leeching = swarm.seeding, swarm.leeching
             if seeding + leeching > _WHOLE:
                 pieces = _pieces(number, info_hash, min(downloads, _MOST_DOWNLOADS), swarm)
                 due = [next(pieces)]
@@ -222,10 +221,10 @@ class Restoring:
                 swarm.downloads += downloads
                 if seeding:
                     swarm.seeders = Peers(width, bytearray(order[: seeding * width]), dated[start:middle])
-                    family.seeders += seeding
                 if leeching:
                     swarm.leechers = Peers(width, bytearray(order[seeding * width :]), dated[middle:stop])
-                    family.leechers += leeching
+                family.count(swarm, Role.SEEDER, seeding)
+                family.count(swarm, Role.LEECHER, leeching)
                 self.peers += stop - start
                 if stop - start > SHORT:
                     cost += stop - start
@@ -282,7 +281,7 @@ class Restoring:
         if mine is None:
             mine = self._role(family, swarm, role)
         mine.extend(endpoints, self._dated(words))
-        family.count(role, len(endpoints))
+        family.count(swarm, role, len(endpoints))
         self.peers += len(endpoints)
 
     def _merge(self, family: Family, info_hash: bytes, role: Role, order: bytes, words: array[int]) -> None:
@@ -306,7 +305,7 @@ class Restoring:
             if mine is None:
                 mine = self._role(family, swarm, role)
             mine.add(endpoint, word + self._added, self._draw)
-            family.count(role, 1)
+            family.count(swarm, role, 1)
             self.peers += 1
 
     def _dated(self, words: array[int]) -> array[int]:

@@ -138,10 +138,7 @@ class MemoryStore(ImmediateStore):
                 downloads = family.kept[info_hash][0] if info_hash in family.kept else 0
                 counts += (0, downloads, 0)
             else:
-                seeders, leechers = swarm.seeders, swarm.leechers
-                counts.append(0 if seeders is None else len(seeders.heard))
-                counts.append(swarm.downloads)
-                counts.append(0 if leechers is None else len(leechers.heard))
+                counts += (swarm.seeding, swarm.downloads, swarm.leeching)
         return ScrapeResult(counts)
 
     async def totals(self) -> dict[int, Totals]:
@@ -175,7 +172,7 @@ class MemoryStore(ImmediateStore):
                         while stop > 0:
                             start = max(stop - _REAP_SLICE, 0)
                             gone = peers.remove_stale(start, stop, stale)
-                            family.count(role, -gone)
+                            family.count(swarm, role, -gone)
                             removed += gone
                             looked += stop - start + 1
                             if looked >= _REAP_SLICE:
@@ -225,9 +222,7 @@ class MemoryStore(ImmediateStore):
             if want > 0 and mine is not None:
                 others = mine.sample(want, self._draw) if at < 0 else mine.sample_without(at, want, self._draw)
                 peers = peers + others if peers else others
-        return AnnounceResult(
-            0 if seeders is None else len(seeders.heard), 0 if leechers is None else len(leechers.heard), peers
-        )
+        return AnnounceResult(swarm.seeding, swarm.leeching, peers)
 
     def _arrive(self, family: Family, swarm: Swarm, operation: AnnounceOperation, endpoint: bytes, word: int) -> int:
         """A peer that is new in its role: it leaves the other one, and may have completed a download. Its place, or -1
@@ -236,7 +231,7 @@ class MemoryStore(ImmediateStore):
         others = swarm.leechers if seeding else swarm.seeders
         before = -1 if others is None else others.discard(endpoint)
         if before >= 0:
-            family.count(LEECHER if seeding else SEEDER, -1)
+            family.count(swarm, LEECHER if seeding else SEEDER, -1)
             word |= before & COUNTED
             if seeding and operation.event is COMPLETED and not word & COUNTED:
                 word |= COUNTED
@@ -251,7 +246,7 @@ class MemoryStore(ImmediateStore):
                 swarm.seeders = mine
             else:
                 swarm.leechers = mine
-        family.count(operation.role, 1)
+        family.count(swarm, operation.role, 1)
         return mine.add(endpoint, word, self._draw)
 
     def _stop(self, family: Family, swarm: Swarm | None, info_hash: bytes, endpoint: bytes) -> AnnounceResult:
@@ -261,12 +256,9 @@ class MemoryStore(ImmediateStore):
             return AnnounceResult(0, 0, b"")
         for role, peers in ((SEEDER, swarm.seeders), (LEECHER, swarm.leechers)):
             if peers is not None and peers.discard(endpoint) >= 0:
-                family.count(role, -1)
+                family.count(swarm, role, -1)
         family.forget_if_empty(info_hash, swarm, self._second)
-        seeders, leechers = swarm.seeders, swarm.leechers
-        return AnnounceResult(
-            0 if seeders is None else len(seeders.heard), 0 if leechers is None else len(leechers.heard), b""
-        )
+        return AnnounceResult(swarm.seeding, swarm.leeching, b"")
 
     def _peers(self) -> int:
         peers = 0

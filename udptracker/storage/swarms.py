@@ -24,7 +24,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i32, mypyc_attr
 
 from udptracker.core.swarm import SEEDER, Role, keyed
 
@@ -193,14 +193,17 @@ class Peers:
 @final
 @mypyc_attr(acyclic=True)
 class Swarm:
-    """One info hash in one family. A role without peers is None: most swarms have but one, and it costs 250 bytes."""
+    """One info hash in one family. A role without peers is None: most swarms have but one, and it costs 250 bytes.
+    How many peers are in each is kept here (see `Family.count`), so that a scrape need not go and look."""
 
-    __slots__ = ("downloads", "leechers", "seeders")
+    __slots__ = ("downloads", "leechers", "leeching", "seeders", "seeding")
 
     def __init__(self, downloads: int) -> None:
         self.seeders: Peers | None = None
         self.leechers: Peers | None = None
         self.downloads = downloads
+        self.seeding: i32 = 0
+        self.leeching: i32 = 0
 
 
 @final
@@ -219,12 +222,14 @@ class Family:
         self.seeders = 0
         self.leechers = 0
 
-    def count(self, role: Role, change: int) -> None:
-        """Add to the peers of a role."""
+    def count(self, swarm: Swarm, role: Role, change: int) -> None:
+        """Add to the peers of a role of a swarm of this family."""
         if role is SEEDER:
             self.seeders += change
+            swarm.seeding += change
         else:
             self.leechers += change
+            swarm.leeching += change
 
     def find(self, info_hash: bytes) -> Swarm | None:
         """A swarm that has peers."""

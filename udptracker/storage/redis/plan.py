@@ -221,7 +221,7 @@ class RegistrationsPlan(Piece):
 
 
 @final
-class Counts:
+class ScrapedSwarm:
     """What a scrape tells of one swarm, as soon as the store has said it; `error` is the first of what it refused."""
 
     __slots__ = ("downloads", "error", "leechers", "seeders")
@@ -247,23 +247,23 @@ class CountsPlan(Piece):
     def __init__(self, together: bool) -> None:
         super().__init__(b"", b"", 0)
         self._together = together
-        self._swarms: dict[int, dict[bytes, Counts]] = {family: {} for family in FAMILIES}
-        self._asked: list[Counts] = []
+        self._swarms: dict[int, dict[bytes, ScrapedSwarm]] = {family: {} for family in FAMILIES}
+        self._asked: list[ScrapedSwarm] = []
         self._parts: list[bytes] = []
         self._segments: list[Segment] = []
         self.misfits = 0
 
-    def ask(self, scrape: ScrapeOperation) -> list[Counts]:
-        """Where the counts of its swarms will stand, in its order."""
-        swarms, counts = self._swarms[scrape.family], []
+    def ask(self, scrape: ScrapeOperation) -> list[ScrapedSwarm]:
+        """The swarms of a scrape, in its order, whose counts will stand there."""
+        swarms, scraped = self._swarms[scrape.family], []
         for info_hash in scrape.info_hashes:
             swarm = swarms.get(info_hash)
             if swarm is None:
-                swarm = swarms[info_hash] = Counts()
+                swarm = swarms[info_hash] = ScrapedSwarm()
                 self._asked.append(swarm)
                 self._plan(scrape.family, info_hash)
-            counts.append(swarm)
-        return counts
+            scraped.append(swarm)
+        return scraped
 
     def segments(self) -> list[Segment]:
         """What is sent for all that was asked."""
@@ -301,7 +301,7 @@ class CountsPlan(Piece):
                 Segment(of_leechers.key + digits, of_leechers.size + digits + END, 1),
             )
 
-    def _take_error(self, swarm: Counts, replies: list[Any]) -> None:
+    def _take_error(self, swarm: ScrapedSwarm, replies: list[Any]) -> None:
         for place, reply in enumerate(replies):
             if isinstance(reply, ReplyError) and not (place == 1 and is_broken_value(reply)):
                 swarm.error = store_error(reply)
@@ -321,18 +321,18 @@ class CountsPlan(Piece):
 
 @final
 class ScrapePlan:
-    """One scrape, by its place in the batch, and where the counts that it asks for will stand."""
+    """One scrape, by its place in the batch, and the swarms that it asks for, in its order."""
 
-    __slots__ = ("_counts", "place")
+    __slots__ = ("_swarms", "place")
 
-    def __init__(self, place: int, counts: list[Counts]) -> None:
+    def __init__(self, place: int, swarms: list[ScrapedSwarm]) -> None:
         self.place = place
-        self._counts = counts
+        self._swarms = swarms
 
     def result(self) -> ScrapeResult | StoreError:
         """Its answer, once the replies are taken."""
         counts: list[int] = []
-        for swarm in self._counts:
+        for swarm in self._swarms:
             if swarm.error is not None:
                 return swarm.error
             counts += (swarm.seeders, swarm.downloads, swarm.leechers)
