@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from hiredis import ReplyError
+from mypy_extensions import mypyc_attr
 
 from udptracker.core.swarm import (
     FAMILIES,
@@ -115,6 +116,7 @@ class RolePlan(Piece):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class SwarmPlan:
     """What a batch asks of one swarm, for the announces at these places in it.
 
@@ -221,6 +223,7 @@ class RegistrationsPlan(Piece):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class ScrapedSwarm:
     """What a scrape tells of one swarm, as soon as the store has said it; `error` is the first of what it refused."""
 
@@ -255,14 +258,16 @@ class CountsPlan(Piece):
 
     def ask(self, scrape: ScrapeOperation) -> list[ScrapedSwarm]:
         """The swarms of a scrape, in its order, whose counts will stand there."""
-        swarms, scraped = self._swarms[scrape.family], []
+        swarms, scraped, missing = self._swarms[scrape.family], [], []
         for info_hash in scrape.info_hashes:
             swarm = swarms.get(info_hash)
             if swarm is None:
                 swarm = swarms[info_hash] = ScrapedSwarm()
                 self._asked.append(swarm)
-                self._plan(scrape.family, info_hash)
+                missing.append(info_hash)
             scraped.append(swarm)
+        if missing:
+            self._plan(scrape.family, missing)
         return scraped
 
     def segments(self) -> list[Segment]:
@@ -283,23 +288,22 @@ class CountsPlan(Piece):
             at += 3
         return at
 
-    def _plan(self, family: int, info_hash: bytes) -> None:
+    def _plan(self, family: int, info_hashes: list[bytes]) -> None:
         of_seeders, of_leechers = _COMMANDS[family]
-        downloads = DOWNLOADS[family]
-        digits = info_hash.hex().encode()
-        shard = digits[:4]
-        get = (downloads.get, shard, downloads.field, info_hash, END)
-        self.replies += 3
-        if self._together:
-            self._parts += (of_seeders.size, digits, END)
-            self._parts += get
-            self._parts += (of_leechers.size, digits, END)
-        else:
-            self._segments += (
-                Segment(of_seeders.key + digits, of_seeders.size + digits + END, 1),
-                Segment(downloads.key + shard, b"".join(get), 1),
-                Segment(of_leechers.key + digits, of_leechers.size + digits + END, 1),
-            )
+        downloads, parts = DOWNLOADS[family], self._parts
+        seeders_size, get, field, leechers_size = of_seeders.size, downloads.get, downloads.field, of_leechers.size
+        self.replies += 3 * len(info_hashes)
+        for info_hash in info_hashes:
+            digits = info_hash.hex().encode()
+            shard = digits[:4]
+            if self._together:
+                parts += (seeders_size, digits, END, get, shard, field, info_hash, END, leechers_size, digits, END)
+            else:
+                self._segments += (
+                    Segment(of_seeders.key + digits, seeders_size + digits + END, 1),
+                    Segment(downloads.key + shard, b"".join((get, shard, field, info_hash, END)), 1),
+                    Segment(of_leechers.key + digits, leechers_size + digits + END, 1),
+                )
 
     def _take_error(self, swarm: ScrapedSwarm, replies: list[Any]) -> None:
         for place, reply in enumerate(replies):
@@ -320,6 +324,7 @@ class CountsPlan(Piece):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class ScrapePlan:
     """One scrape, by its place in the batch, and the swarms that it asks for, in its order."""
 
