@@ -204,7 +204,7 @@ def test_the_benchmark_has_the_rows_of_its_json() -> None:
 def test_the_comparison_has_the_ratios_of_the_benchmark() -> None:
     rows = json.loads((REPOSITORY / "docs" / "benchmark.json").read_text())["rows"]
     ratios = {(row["load"], row["tracker"]): f"{row['ratio']:.2f}" for row in rows}
-    trackers = ("memory", "valkey, 1 worker", "aquatic", "opentracker")
+    trackers = ("memory", "valkey, 1 worker", "aquatic", "chihaya", "opentracker")
     expected = [
         [load, *(ratios[load, tracker] for tracker in trackers)] for load in dict.fromkeys(load for load, _ in ratios)
     ]
