@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from bench import fleet, sizing
+from bench import fleet, profile, sizing
 from bench.builds import Builds
 from bench.cores import Cores
 from bench.measure import Measurement, requests_read
@@ -30,6 +31,15 @@ def test_restarts_are_timed() -> None:
     assert first.startswith("stopped in ")
     assert second.startswith("stopped in ")
     assert last.startswith("median of 2: ")
+
+
+def test_the_profile_charges_whatever_is_compiled_to_a_part_of_ours() -> None:
+    source = (_REPOSITORY / "setup.py").read_text()
+    compiled = re.findall(r'"([\w/]+)"', source[source.index("HOT_PATH = (") : source.index("\n)\n")])
+    assert "storage/swarms" in compiled
+    for module in compiled:
+        sample = f"udptracker\n\tff CPyDef_{Path(module).name}___function (x.so)\n\tff uv_run (loop.so)"
+        assert "event loop" not in profile.shares(sample), module
 
 
 def test_measures_trackers_in_turn_and_writes_table_json_and_chart(tmp_path: Path) -> None:
